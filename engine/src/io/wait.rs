@@ -1,0 +1,164 @@
+//! Waiting without an executor: a one-shot cell, and a list of waiters.
+//!
+//! Both work from any thread and under any executor: an operating-system thread that parks, a
+//! shard's task, glommio, the simulator.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+
+enum Cell<T> {
+    Empty,
+    Waiting(Waker),
+    Full(T),
+    Taken,
+    /// The sender is gone without a value.
+    Abandoned,
+}
+
+/// The end that delivers one value. Dropping it delivers "abandoned".
+pub struct Sender<T>(Option<Arc<Mutex<Cell<T>>>>);
+
+/// The end that waits for the value. Dropping it discards the value.
+pub struct Receiver<T>(Arc<Mutex<Cell<T>>>);
+
+/// The sender was dropped without a value: whoever owed the answer is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Abandoned;
+
+/// A one-shot channel.
+pub fn oneshot<T>() -> (Sender<T>, Receiver<T>) {
+    let cell = Arc::new(Mutex::new(Cell::Empty));
+    (Sender(Some(cell.clone())), Receiver(cell))
+}
+
+impl<T> Sender<T> {
+    /// Delivers the value and wakes the receiver.
+    pub fn send(mut self, value: T) {
+        if let Some(cell) = self.0.take() {
+            deliver(&cell, Cell::Full(value));
+        }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        if let Some(cell) = self.0.take() {
+            deliver(&cell, Cell::Abandoned);
+        }
+    }
+}
+
+fn deliver<T>(cell: &Mutex<Cell<T>>, value: Cell<T>) {
+    let before = std::mem::replace(&mut *cell.lock(), value);
+    if let Cell::Waiting(waker) = before {
+        waker.wake();
+    }
+}
+
+impl<T> Future for Receiver<T> {
+    type Output = Result<T, Abandoned>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut cell = self.0.lock();
+        match std::mem::replace(&mut *cell, Cell::Taken) {
+            Cell::Full(value) => Poll::Ready(Ok(value)),
+            Cell::Abandoned => Poll::Ready(Err(Abandoned)),
+            Cell::Empty | Cell::Waiting(_) => {
+                *cell = Cell::Waiting(cx.waker().clone());
+                Poll::Pending
+            }
+            Cell::Taken => Poll::Ready(Err(Abandoned)),
+        }
+    }
+}
+
+/// Waiters for "something changed, look again", woken in order of arrival.
+///
+/// The pattern that loses no wake-up: take a [`ticket`](WaitList::ticket), check the condition,
+/// and only then await the ticket.
+#[derive(Default)]
+pub struct WaitList {
+    inner: Mutex<Waiters>,
+}
+
+#[derive(Default)]
+struct Waiters {
+    generation: u64,
+    wakers: VecDeque<Waker>,
+}
+
+impl WaitList {
+    /// A place in the list from now on: any wake after this call ends its wait.
+    pub fn ticket(&self) -> Ticket<'_> {
+        Ticket { list: self, generation: self.inner.lock().generation }
+    }
+
+    /// Wakes every waiter.
+    pub fn wake_all(&self) {
+        let wakers = {
+            let mut inner = self.inner.lock();
+            inner.generation += 1;
+            std::mem::take(&mut inner.wakers)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// See [`WaitList::ticket`].
+pub struct Ticket<'a> {
+    list: &'a WaitList,
+    generation: u64,
+}
+
+impl Future for Ticket<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.list.inner.lock();
+        if inner.generation != self.generation {
+            return Poll::Ready(());
+        }
+        if !inner.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            inner.wakers.push_back(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+        Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_value_sent_before_or_after_the_first_poll_arrives() {
+        let (sender, mut receiver) = oneshot();
+        assert!(poll_once(&mut receiver).is_pending());
+        sender.send(7);
+        assert_eq!(poll_once(&mut receiver), Poll::Ready(Ok(7)));
+    }
+
+    #[test]
+    fn a_dropped_sender_ends_the_wait_with_abandoned() {
+        let (sender, mut receiver) = oneshot::<u8>();
+        drop(sender);
+        assert_eq!(poll_once(&mut receiver), Poll::Ready(Err(Abandoned)));
+    }
+
+    #[test]
+    fn a_wake_between_ticket_and_await_is_not_lost() {
+        let list = WaitList::default();
+        let mut ticket = list.ticket();
+        list.wake_all();
+        assert!(poll_once(&mut ticket).is_ready());
+        assert!(poll_once(&mut list.ticket()).is_pending());
+    }
+}

@@ -1,0 +1,56 @@
+//! Every bound of the engine in one place, each with its reason.
+
+/// Longest key, in bytes. Two keys and their record must fit one 4 KiB block.
+pub const KEY_LEN_MAX: usize = 1024;
+/// Longest bucket name, in bytes.
+pub const BUCKET_NAME_LEN_MAX: usize = 255;
+/// Largest value: 16 TiB.
+pub const VALUE_LEN_MAX: u64 = 16 << 40;
+/// Most buckets in a store; each costs an ordered map and a table row.
+pub const BUCKETS_MAX: usize = 65_536;
+/// Most tiers, DRAM included.
+pub const TIERS_MAX: usize = 16;
+/// Most shards of a store.
+pub const SHARDS_MAX: usize = 8;
+
+/// The unit of device alignment: O_DIRECT on every device met so far accepts it.
+pub const BLOCK: usize = 4096;
+/// A check block: the unit whose checksum stands in the metadata. 1 % of a cold read in CPU.
+pub const CHECK_BLOCK: usize = 16 * 1024;
+/// Values up to this many bytes ride in the log batch: one device write instead of two.
+pub const INLINE_MAX: usize = CHECK_BLOCK;
+/// Default and largest size of a buffer, the unit that is placed, checksummed and moved.
+pub const BUFFER_SIZE_DEFAULT: usize = 1 << 20;
+/// Smallest buffer size that may be configured.
+pub const BUFFER_SIZE_MIN: usize = 64 << 10;
+/// Largest buffer size that may be configured.
+pub const BUFFER_SIZE_MAX: usize = 1 << 20;
+
+/// Slots of the DRAM arena are numbered in units of this many bytes.
+pub const SLOT_UNIT: usize = 64;
+/// Smallest and largest DRAM tier. The upper bound is 2^32 slot units.
+pub const DRAM_CAPACITY_MIN: u64 = 8 << 20;
+/// See [`DRAM_CAPACITY_MIN`].
+pub const DRAM_CAPACITY_MAX: u64 = (u32::MAX as u64) * SLOT_UNIT as u64;
+/// Smallest device tier: log, checkpoints, reserve and some data.
+pub const TIER_CAPACITY_MIN: u64 = 64 << 20;
+/// Smallest and largest segment. A segment holds at least two buffers and its summary.
+pub const SEGMENT_SIZE_MIN: u64 = 4 << 20;
+/// See [`SEGMENT_SIZE_MIN`].
+pub const SEGMENT_SIZE_MAX: u64 = 64 << 20;
+
+/// Stripes of the index: a power of two, several per core on the largest machine foreseen.
+pub const STRIPES: usize = 1024;
+/// Checkpoint partitions. Stripe s belongs to partition s % PARTITIONS.
+pub const PARTITIONS: usize = 256;
+/// Bytes that may be written and not yet flushed.
+pub const UNFLUSHED_MAX: u64 = 256 << 20;
+/// Requests that may wait in one shard's mailbox.
+pub const MAILBOX_LEN_MAX: usize = 1024;
+/// Device operations one shard keeps in flight.
+pub const RING_DEPTH: usize = 256;
+
+const _: () = assert!(STRIPES.is_power_of_two() && STRIPES.is_multiple_of(PARTITIONS));
+const _: () =
+    assert!(BUFFER_SIZE_MAX.is_multiple_of(CHECK_BLOCK) && CHECK_BLOCK.is_multiple_of(BLOCK));
+const _: () = assert!(SEGMENT_SIZE_MIN >= 2 * BUFFER_SIZE_MAX as u64);
