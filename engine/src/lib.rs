@@ -3,6 +3,30 @@
 //! It keeps named byte strings (blobs) on a hierarchy of DRAM, NVMe and HDD, places every piece
 //! of them by heat, and never answers with wrong bytes.
 
+pub mod api;
+pub mod buckets;
+pub mod config;
+pub mod core;
+pub mod engine;
 pub mod error;
+pub mod index;
+pub mod io;
 pub mod limits;
+pub mod log;
+pub mod mailbox;
+pub mod manifest;
+pub mod organizer;
+pub mod placement;
+pub mod recover;
+pub mod shard;
+pub mod stats;
+pub mod store;
+pub mod tier;
 pub mod types;
+
+pub use api::{BlobStat, Bucket, BucketStat, BufferPlace, Cursor, PutOptions, ScanItem, ScanRange};
+pub use config::Config;
+pub use error::{Error, ErrorKind, Result};
+pub use stats::Stats;
+pub use store::{BucketInfo, BucketOptions, Info, Scope, Store, TierInfo};
+pub use types::{Durability, TierKind, Version};

@@ -34,10 +34,21 @@ pub const DRAM_CAPACITY_MIN: u64 = 8 << 20;
 pub const DRAM_CAPACITY_MAX: u64 = (u32::MAX as u64) * SLOT_UNIT as u64;
 /// Smallest device tier: log, checkpoints, reserve and some data.
 pub const TIER_CAPACITY_MIN: u64 = 64 << 20;
+/// Largest device tier: 1 PiB. Segment numbers (32 bits) and locations (56 bits) both hold it.
+pub const TIER_CAPACITY_MAX: u64 = 1 << 50;
+/// Fewest segments of a device tier: log, checkpoints, the cleaner's reserve and some data.
+pub const SEGMENTS_MIN: u64 = 16;
 /// Smallest and largest segment. A segment holds at least two buffers and its summary.
 pub const SEGMENT_SIZE_MIN: u64 = 4 << 20;
 /// See [`SEGMENT_SIZE_MIN`].
 pub const SEGMENT_SIZE_MAX: u64 = 64 << 20;
+
+/// Least memory beside the DRAM tier, for index, caches and queues.
+pub const MEMORY_BESIDE_DRAM_MIN: u64 = 32 << 20;
+/// Shortest and longest flush interval, in milliseconds.
+pub const FLUSH_INTERVAL_MIN_MS: u64 = 1;
+/// See [`FLUSH_INTERVAL_MIN_MS`].
+pub const FLUSH_INTERVAL_MAX_MS: u64 = 3_600_000;
 
 /// Stripes of the index: a power of two, several per core on the largest machine foreseen.
 pub const STRIPES: usize = 1024;
@@ -49,6 +60,15 @@ pub const UNFLUSHED_MAX: u64 = 256 << 20;
 pub const MAILBOX_LEN_MAX: usize = 1024;
 /// Device operations one shard keeps in flight.
 pub const RING_DEPTH: usize = 256;
+/// Operations handed to the kernel together while more are being pushed: early enough that the
+/// device starts, late enough that the system call is shared.
+pub const SUBMIT_BATCH: usize = 8;
+/// Worker threads of one ring on a machine without io_uring.
+pub const RING_WORKERS_MAX: usize = 16;
+/// Attempts of one transfer that make no progress (EINTR, EAGAIN, less than a block).
+pub const IO_RETRIES_MAX: u32 = 16;
+/// Largest buffer that the pool keeps for reuse.
+pub const POOLED_BUFFER_MAX: usize = 2 << 20;
 
 const _: () = assert!(STRIPES.is_power_of_two() && STRIPES.is_multiple_of(PARTITIONS));
 const _: () =

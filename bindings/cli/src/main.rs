@@ -1,1 +1,37 @@
-fn main() {}
+//! The `isotherm` command: a store from the shell.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use isotherm_cli::args::{Arguments, Command};
+use isotherm_cli::failure::{Failure, Outcome};
+use isotherm_cli::{doctor, inspect, list, transfer, tree};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has read enough.
+        Err(Failure::BrokenPipe) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("isotherm: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Outcome {
+    let global = &arguments.global;
+    match &arguments.command {
+        Command::Put(put) if put.recursive => tree::put(global, put),
+        Command::Put(put) => transfer::put(global, put),
+        Command::Get(get) if get.recursive => tree::get(global, get),
+        Command::Get(get) => transfer::get(global, get),
+        Command::Ls(ls) => list::ls(global, ls),
+        Command::Stat(stat) => list::stat(global, stat),
+        Command::Rm(rm) => list::rm(global, rm),
+        Command::Df(df) => inspect::df(global, df.json),
+        Command::Where(place) => inspect::where_is(global, place),
+        Command::Doctor(doctor) => doctor::run(global, doctor.json),
+    }
+}

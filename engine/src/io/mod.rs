@@ -13,13 +13,24 @@
 pub mod buffer;
 pub mod device;
 pub mod exec;
+pub mod exec_ring;
 #[cfg(feature = "glommio")]
 pub mod glommio;
 pub mod runtime;
 pub mod sim;
+pub mod sim_device;
+pub mod sim_ring;
+pub mod tasks;
 pub mod threads;
+pub mod timers;
+mod transfer;
 pub mod uring;
+mod uring_bell;
+mod uring_setup;
 pub mod wait;
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::fd::RawFd;
@@ -34,7 +45,9 @@ use crate::types::TierId;
 ///
 /// Offsets, lengths and memory are multiples of [`BLOCK`](crate::limits::BLOCK). Reads and writes
 /// are whole or an error: short transfers are continued, EINTR and EAGAIN retried, both bounded.
-/// A read that meets the end of the file is `UnexpectedEof`, never zeros.
+/// A read that meets the end of the file is `UnexpectedEof`, never zeros; a write that would pass
+/// it is `InvalidInput`.
+#[allow(clippy::len_without_is_empty)] // A device is never empty.
 pub trait Device: Send + Sync {
     /// Reads exactly `buf.len()` bytes.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;

@@ -130,6 +130,17 @@ impl Future for Ticket<'_> {
     }
 }
 
+/// Ends when either of the two has ended.
+pub async fn first(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
+    let mut a = std::pin::pin!(a);
+    let mut b = std::pin::pin!(b);
+    std::future::poll_fn(|cx| match a.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(()),
+        Poll::Pending => b.as_mut().poll(cx),
+    })
+    .await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

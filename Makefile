@@ -1,0 +1,46 @@
+# The front door. `make help` says what there is.
+
+CARGO ?= cargo
+
+.PHONY: all help demo test test-full bench lint fmt clean
+
+all: packages-build
+	$(CARGO) build --release --workspace
+
+help:
+	@echo 'make            build everything, release'
+	@echo 'make demo       store, kill, reopen, verify and measure real data (DIR=... for your own)'
+	@echo 'make test       every check that a change must pass, with seconds per stage'
+	@echo 'make test-full  the same, and the long tests'
+	@echo 'make bench      criterion benches'
+	@echo 'make lint       rustfmt and clippy, warnings denied'
+
+demo: packages-demo
+	@scripts/demo.sh
+
+test: packages-build
+	@scripts/test.sh
+
+test-full: packages-build
+	@scripts/test.sh --full
+
+bench: packages-demo
+	$(CARGO) bench --workspace
+
+lint: packages-build
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+fmt:
+	$(CARGO) fmt --all
+
+clean:
+	$(CARGO) clean
+
+# glommio compiles a bundled C library, and its build calls git.
+.PHONY: packages-build packages-demo
+packages-build:
+	@scripts/system-packages.sh gcc libc6-dev make git
+
+packages-demo:
+	@scripts/system-packages.sh gcc libc6-dev make git fio

@@ -1,0 +1,168 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+Sizes are bytes or carry a unit: 4096, 64MiB, 1.5GiB.
+Exit codes: 0 done, 1 error (on stderr), 2 usage, 3 no such store, bucket or blob.";
+
+/// Stores byte strings across DRAM, NVMe and HDD, and gives them back byte for byte.
+#[derive(Parser, Debug)]
+#[command(name = "isotherm", version, after_help = AFTER_HELP)]
+pub struct Arguments {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// The store's directory
+    #[arg(short, long, global = true, value_name = "DIR", env = "ISOTHERM_STORE")]
+    pub store: Option<PathBuf>,
+    /// Configuration file (TOML)
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One setting, such as tier.0.capacity=64MiB; may be given several times
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// What a put survives: memory, written or durable
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub durability: Option<String>,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Store a file, standard input, or with -r a directory; makes the store if there is none
+    Put(Put),
+    /// Fetch a blob to standard output or a file, or with -r a bucket into a directory
+    Get(Get),
+    /// List the buckets, or the blobs of one
+    Ls(Ls),
+    /// Describe a bucket or a blob
+    Stat(Stat),
+    /// Remove blobs
+    Rm(Rm),
+    /// Show the tiers: capacity, used and live bytes
+    Df(Json),
+    /// Show which buffer of a blob is on which tier
+    Where(Where),
+    /// Check this host for what the engine needs, with the fix for each
+    Doctor(Json),
+}
+
+/// `put BUCKET KEY [FILE|-]`, `put -r BUCKET DIR`.
+#[derive(Args, Debug)]
+pub struct Put {
+    /// Store every file below a directory; keys are relative paths
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// The bucket; made if there is none
+    pub bucket: String,
+    /// The key; with -r the directory
+    #[arg(value_name = "KEY|DIR")]
+    pub key: OsString,
+    /// The file; - or nothing is standard input
+    #[arg(conflicts_with = "recursive")]
+    pub file: Option<PathBuf>,
+}
+
+/// `get BUCKET KEY [-o FILE]`, `get -r BUCKET DIR`.
+#[derive(Args, Debug)]
+pub struct Get {
+    /// Fetch every blob of the bucket into a directory; keys are relative paths
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// The bucket
+    pub bucket: String,
+    /// The key; with -r the directory
+    #[arg(value_name = "KEY|DIR")]
+    pub key: OsString,
+    /// The file to write; standard output if not given
+    #[arg(short, long, value_name = "FILE", conflicts_with = "recursive")]
+    pub output: Option<PathBuf>,
+}
+
+/// `ls [BUCKET [PREFIX]]`.
+#[derive(Args, Debug)]
+pub struct Ls {
+    /// List this bucket's blobs
+    pub bucket: Option<String>,
+    /// Only keys that begin so
+    pub prefix: Option<OsString>,
+}
+
+/// `stat BUCKET [KEY]`.
+#[derive(Args, Debug)]
+pub struct Stat {
+    /// The bucket
+    pub bucket: String,
+    /// The blob; the bucket itself if not given
+    pub key: Option<OsString>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `rm BUCKET KEY...`.
+#[derive(Args, Debug)]
+pub struct Rm {
+    /// The bucket
+    pub bucket: String,
+    /// The blobs
+    #[arg(required = true)]
+    pub keys: Vec<OsString>,
+}
+
+/// `where BUCKET KEY`.
+#[derive(Args, Debug)]
+pub struct Where {
+    /// The bucket
+    pub bucket: String,
+    /// The blob
+    pub key: OsString,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A command whose only option is `--json`.
+#[derive(Args, Debug)]
+pub struct Json {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_every_command_may_stand_before_or_after_it() {
+        for line in ["isotherm -s /tmp/s ls", "isotherm ls -s /tmp/s"] {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(arguments.global.store, Some(PathBuf::from("/tmp/s")));
+        }
+    }
+
+    #[test]
+    fn a_tree_takes_no_file() {
+        let line = "isotherm -s s put -r bucket dir file";
+        assert!(Arguments::try_parse_from(line.split(' ')).is_err());
+    }
+}

@@ -1,0 +1,170 @@
+//! `df` and `where`: what lies where.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+
+use isotherm::types::TierKind;
+use isotherm::{BufferPlace, Info};
+use serde_json::{Value, json};
+
+use crate::args::{Global, Where};
+use crate::failure::Outcome;
+use crate::output::{human_size, print, print_json, printable, table};
+use crate::session::{Access, with_bucket, with_store};
+
+/// Buffers of one blob that `where` lists one by one; larger blobs are summed up first.
+const LISTED_MAX: usize = 64;
+
+/// `df`.
+pub fn df(global: &Global, json: bool) -> Outcome {
+    with_store(global, Access::Existing, |store| {
+        let info = store.info();
+        if json { print_json(&tiers_json(&info)) } else { print(&tiers_text(&info)) }
+    })
+}
+
+/// The tiers of a store as a table, and what its I/O runs on.
+pub fn tiers_text(info: &Info) -> String {
+    let header = ["tier", "capacity", "used", "live", "used %", "direct", "file"];
+    let mut rows = vec![header.map(str::to_string).to_vec()];
+    for tier in &info.tiers {
+        let share = 100.0 * tier.used as f64 / tier.capacity.max(1) as f64;
+        let is_dram = tier.kind == TierKind::Dram;
+        rows.push(vec![
+            tier_name(tier.index, tier.kind),
+            human_size(tier.capacity),
+            human_size(tier.used),
+            human_size(tier.live),
+            format!("{share:.1}"),
+            if is_dram {
+                "-"
+            } else if tier.direct {
+                "yes"
+            } else {
+                "no"
+            }
+            .to_string(),
+            tier.path.as_ref().map_or("-".to_string(), |path| path.display().to_string()),
+        ]);
+    }
+    let because = |reason: &Option<String>| match reason {
+        Some(reason) => format!(" ({reason})"),
+        None => String::new(),
+    };
+    format!(
+        "{}I/O: {}{}; organizer: {}{}; shards: {}\n",
+        table(&rows),
+        info.io_backend,
+        because(&info.io_reason),
+        info.organizer_backend,
+        because(&info.organizer_reason),
+        info.shards
+    )
+}
+
+fn tiers_json(info: &Info) -> Value {
+    let tiers = info.tiers.iter().map(|tier| {
+        json!({
+            "tier": tier_name(tier.index, tier.kind),
+            "kind": tier.kind.name(),
+            "path": tier.path.as_ref().map(|path| path.to_string_lossy()),
+            "capacity": tier.capacity,
+            "used": tier.used,
+            "live": tier.live,
+            "direct": tier.direct,
+        })
+    });
+    json!({
+        "store": info.store_uuid.to_string(),
+        "io": { "backend": info.io_backend, "reason": info.io_reason },
+        "organizer": { "backend": info.organizer_backend, "reason": info.organizer_reason },
+        "shards": info.shards,
+        "durability": info.durability.name(),
+        "tiers": tiers.collect::<Vec<_>>(),
+    })
+}
+
+/// `dram`, `nvme:0`, `hdd:1`: the kind and the device tier's number.
+fn tier_name(index: Option<u8>, kind: TierKind) -> String {
+    index.map_or_else(|| kind.name().to_string(), |index| format!("{}:{index}", kind.name()))
+}
+
+/// `where BUCKET KEY`.
+pub fn where_is(global: &Global, place: &Where) -> Outcome {
+    let key = place.key.as_bytes();
+    with_bucket(global, &place.bucket, |bucket| {
+        let buffers = bucket.locate(key)?;
+        if place.json {
+            print_json(&buffers_json(&buffers))
+        } else {
+            print(&buffers_text(key, &buffers))
+        }
+    })
+}
+
+/// One line per tier that holds a part of the blob, then its first buffers.
+pub fn buffers_text(key: &[u8], buffers: &[BufferPlace]) -> String {
+    let mut text = format!("{}: {}\n", printable(key), summary(buffers));
+    let header = ["offset", "length", "tier", "device offset", "in DRAM", "heat"];
+    let mut rows = vec![header.map(str::to_string).to_vec()];
+    for buffer in buffers.iter().take(LISTED_MAX) {
+        rows.push(vec![
+            buffer.value_offset.to_string(),
+            buffer.len.to_string(),
+            tier_name(buffer.tier.map(|tier| tier.0), buffer.tier_kind),
+            buffer.device_offset.map_or("-".to_string(), |offset| offset.to_string()),
+            dram_state(buffer).to_string(),
+            format!("{:.3}", buffer.heat),
+        ]);
+    }
+    text.push_str(&table(&rows));
+    if buffers.len() > LISTED_MAX {
+        let more = buffers.len() - LISTED_MAX;
+        text.push_str(&format!("and {more} more; --json lists all\n"));
+    }
+    text
+}
+
+/// `3 buffers; nvme:0 2.00 MiB, hdd:1 1.00 MiB; 1.00 MiB also in DRAM`.
+pub fn summary(buffers: &[BufferPlace]) -> String {
+    let mut by_tier: BTreeMap<String, u64> = BTreeMap::new();
+    for buffer in buffers {
+        let name = tier_name(buffer.tier.map(|tier| tier.0), buffer.tier_kind);
+        *by_tier.entry(name).or_default() += buffer.len;
+    }
+    let tiers = by_tier.iter().map(|(name, bytes)| format!("{name} {}", human_size(*bytes)));
+    let copies = buffers.iter().filter(|buffer| buffer.in_dram && buffer.tier.is_some());
+    let copied: u64 = copies.map(|buffer| buffer.len).sum();
+    let mut text = format!("{} buffers", buffers.len());
+    for tier in tiers {
+        text.push_str(&format!("; {tier}"));
+    }
+    if copied > 0 {
+        text.push_str(&format!("; {} also in DRAM", human_size(copied)));
+    }
+    text
+}
+
+fn dram_state(buffer: &BufferPlace) -> &'static str {
+    match (buffer.in_dram, buffer.dirty) {
+        (true, true) => "dirty",
+        (true, false) => "copy",
+        (false, _) => "no",
+    }
+}
+
+fn buffers_json(buffers: &[BufferPlace]) -> Value {
+    let rows = buffers.iter().map(|buffer| {
+        json!({
+            "offset": buffer.value_offset,
+            "len": buffer.len,
+            "buffer": buffer.buffer.0,
+            "tier": tier_name(buffer.tier.map(|tier| tier.0), buffer.tier_kind),
+            "device_offset": buffer.device_offset,
+            "in_dram": buffer.in_dram,
+            "dirty": buffer.dirty,
+            "heat": buffer.heat,
+        })
+    });
+    Value::Array(rows.collect())
+}

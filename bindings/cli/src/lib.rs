@@ -1,0 +1,15 @@
+//! The parts of the `isotherm` command, shared with its demo.
+
+pub mod args;
+pub mod doctor;
+pub mod failure;
+pub mod inspect;
+pub mod list;
+pub mod output;
+pub mod parallel;
+pub mod progress;
+pub mod session;
+pub mod source;
+pub mod target;
+pub mod transfer;
+pub mod tree;

@@ -1,0 +1,105 @@
+//! From the command line to an open store.
+
+use isotherm::config::{Config, ConfigBuilder};
+use isotherm::{Bucket, Store};
+
+use crate::args::Global;
+use crate::failure::{Failure, Outcome};
+
+/// Whether a command may make a store where there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Only a store that exists.
+    Existing,
+    /// Makes one.
+    Create,
+}
+
+/// Opens the store, does `work`, and closes it, also when the work failed. The work's error is
+/// the one reported.
+pub fn with_store<T>(
+    global: &Global,
+    access: Access,
+    work: impl FnOnce(&Store) -> Outcome<T>,
+) -> Outcome<T> {
+    let Some(path) = &global.store else {
+        let message = "no store is named; use -s DIR or set ISOTHERM_STORE";
+        return Err(Failure::Usage(message.to_string()));
+    };
+    let store = Store::open(path, configuration(global, access)?)?;
+    let done = work(&store);
+    let closed = store.close();
+    let value = done?;
+    closed?;
+    Ok(value)
+}
+
+/// As [`with_store`], with a bucket that exists.
+pub fn with_bucket<T>(
+    global: &Global,
+    bucket: &str,
+    work: impl FnOnce(&Bucket) -> Outcome<T>,
+) -> Outcome<T> {
+    with_store(global, Access::Existing, |store| work(&store.open_bucket(bucket)?))
+}
+
+/// The configuration file, then `--set`, then the options that have names of their own.
+fn configuration(global: &Global, access: Access) -> Outcome<Config> {
+    let mut builder = match &global.config {
+        Some(path) => ConfigBuilder::from_file(path)?,
+        None => Config::builder(),
+    };
+    for setting in &global.settings {
+        let Some((key, value)) = setting.split_once('=') else {
+            let message = format!("--set {setting}: write KEY=VALUE, such as shards=2");
+            return Err(Failure::Usage(message));
+        };
+        builder.set(key, value.trim())?;
+    }
+    if let Some(level) = &global.durability {
+        let usage = |error: isotherm::error::Error| {
+            Failure::Usage(format!("--durability: {}", error.message()))
+        };
+        builder = builder.durability(level.parse().map_err(usage)?);
+    }
+    if access == Access::Existing {
+        builder = builder.create(false);
+    }
+    Ok(builder.build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use isotherm::types::Durability;
+
+    fn global(settings: &[&str], durability: Option<&str>) -> Global {
+        Global {
+            store: None,
+            config: None,
+            settings: settings.iter().map(|setting| setting.to_string()).collect(),
+            durability: durability.map(str::to_string),
+        }
+    }
+
+    #[test]
+    fn settings_reach_the_configuration() {
+        let config = configuration(&global(&["shards=2"], Some("durable")), Access::Existing);
+        let config = config.unwrap();
+        assert_eq!(config.shards(), Some(2));
+        assert_eq!(config.durability(), Some(Durability::Durable));
+        assert!(!config.create());
+        assert!(configuration(&global(&[], None), Access::Create).unwrap().create());
+    }
+
+    #[test]
+    fn a_setting_without_a_value_and_an_unknown_level_are_usage_errors() {
+        for global in [global(&["shards"], None), global(&[], Some("forever"))] {
+            assert_eq!(configuration(&global, Access::Create).unwrap_err().exit_code(), 2);
+        }
+        assert_eq!(
+            configuration(&global(&["x=1"], None), Access::Create).unwrap_err().exit_code(),
+            1
+        );
+    }
+}

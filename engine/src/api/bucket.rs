@@ -1,0 +1,417 @@
+//! A bucket and the operations on its blobs.
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::api::change::{self, Changed, Edit};
+use crate::api::memory::{self, Outcome};
+use crate::api::read::{self, Got};
+use crate::api::scan::{Cursor, ScanItem, ScanRange};
+use crate::buckets::BucketState;
+use crate::core::Core;
+use crate::error::{Error, ErrorKind, Result, fail};
+use crate::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
+use crate::tier::dram::DramGet;
+use crate::types::{BufferId, Durability, Place, TierId, TierKind, Version};
+
+/// One in this many operations that DRAM answers is timed: reading the clock twice costs as much
+/// as the operation.
+const SAMPLE: u64 = 256;
+
+/// A bucket of an open store. Cheap to clone; all methods may be called from any thread.
+#[derive(Clone)]
+pub struct Bucket {
+    core: Arc<Core>,
+    state: Arc<BucketState>,
+}
+
+/// Options of a put.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PutOptions {
+    /// The level at which the put returns; the bucket's default, else the store's, if `None`.
+    pub durability: Option<Durability>,
+}
+
+impl From<Durability> for PutOptions {
+    fn from(durability: Durability) -> PutOptions {
+        PutOptions { durability: Some(durability) }
+    }
+}
+
+/// What is known of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobStat {
+    /// Bytes of the value.
+    pub len: u64,
+    /// Its version; larger after every change.
+    pub version: Version,
+    /// Buffers that the value is made of.
+    pub buffers: u64,
+}
+
+/// What is known of a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketStat {
+    /// Blobs in it.
+    pub blobs: u64,
+    /// Bytes of their values.
+    pub bytes: u64,
+}
+
+/// Where a slice of a value lies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BufferPlace {
+    /// First byte of the value.
+    pub value_offset: u64,
+    /// Bytes.
+    pub len: u64,
+    /// The buffer that holds them.
+    pub buffer: BufferId,
+    /// The device tier; `None` if only DRAM has them.
+    pub tier: Option<TierId>,
+    /// The kind of the slowest copy: that of the device, or DRAM.
+    pub tier_kind: TierKind,
+    /// Byte offset on the device.
+    pub device_offset: Option<u64>,
+    /// Whether all of them are in DRAM too.
+    pub in_dram: bool,
+    /// Whether no device has them yet.
+    pub dirty: bool,
+    /// The blob's heat: decayed accesses.
+    pub heat: f32,
+}
+
+fn check_key(key: &[u8]) -> Result<()> {
+    if key.is_empty() || key.len() > KEY_LEN_MAX {
+        fail!(InvalidArgument, "a key has 1 to {KEY_LEN_MAX} bytes, this one has {}", key.len());
+    }
+    Ok(())
+}
+
+impl Bucket {
+    pub(crate) fn new(core: Arc<Core>, state: Arc<BucketState>) -> Bucket {
+        Bucket { core, state }
+    }
+
+    /// The bucket's name.
+    pub fn name(&self) -> &[u8] {
+        &self.state.name
+    }
+
+    fn check(&self, key: &[u8]) -> Result<()> {
+        check_key(key)?;
+        self.core.check_open()?;
+        self.state.check_alive()
+    }
+
+    fn wait<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
+        self.core.runtime.block_on(operation)
+    }
+
+    // ---- changes --------------------------------------------------------------------------
+
+    /// Stores a value under a key, replacing any there is, at the default level.
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Version> {
+        self.put_with(key, value, PutOptions::default())
+    }
+
+    /// Stores a value under a key, replacing any there is.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a key or value out of bounds, `NoSpace` if the tiers are full,
+    /// `NoMemory` if the index may not grow, `Unsupported` above Memory level without devices,
+    /// `DeviceFailed` once a device has failed. Nothing has changed then; after an I/O error of
+    /// the log the value may turn out stored at the next open.
+    pub fn put_with(&self, key: &[u8], value: &[u8], options: PutOptions) -> Result<Version> {
+        self.wait(self.edit(key, Edit::Replace(value), options)).map(|changed| changed.version)
+    }
+
+    /// Writes bytes at an offset of the value, making or extending the blob as needed; bytes
+    /// never written read as zeros. Atomic, whatever its size.
+    pub fn put_at(&self, key: &[u8], offset: u64, bytes: &[u8]) -> Result<Version> {
+        self.put_at_with(key, offset, bytes, PutOptions::default())
+    }
+
+    /// [`put_at`](Self::put_at) with options.
+    pub fn put_at_with(&self, key: &[u8], offset: u64, bytes: &[u8], options: PutOptions) -> Result<Version> {
+        self.wait(self.edit(key, Edit::PutAt(offset, bytes), options)).map(|changed| changed.version)
+    }
+
+    /// Adds bytes at the end of the value, making the blob if there is none. Returns the offset
+    /// at which they begin.
+    pub fn append(&self, key: &[u8], bytes: &[u8]) -> Result<u64> {
+        self.append_with(key, bytes, PutOptions::default())
+    }
+
+    /// [`append`](Self::append) with options.
+    pub fn append_with(&self, key: &[u8], bytes: &[u8], options: PutOptions) -> Result<u64> {
+        self.wait(self.edit(key, Edit::Append(bytes), options)).map(|changed| changed.offset)
+    }
+
+    /// Sets the length of the value; new bytes read as zeros. `NotFound` if there is no blob.
+    pub fn truncate(&self, key: &[u8], len: u64) -> Result<Version> {
+        self.truncate_with(key, len, PutOptions::default())
+    }
+
+    /// [`truncate`](Self::truncate) with options.
+    pub fn truncate_with(&self, key: &[u8], len: u64, options: PutOptions) -> Result<Version> {
+        self.wait(self.edit(key, Edit::Truncate(len), options)).map(|changed| changed.version)
+    }
+
+    /// Removes the blob. `NotFound` if there is none.
+    pub fn delete(&self, key: &[u8]) -> Result<()> {
+        self.delete_with(key, PutOptions::default())
+    }
+
+    /// [`delete`](Self::delete) with options.
+    pub fn delete_with(&self, key: &[u8], options: PutOptions) -> Result<()> {
+        self.wait(self.edit(key, Edit::Delete, options)).map(drop)
+    }
+
+    /// The asynchronous form of every change. It may be dropped: the change then takes place
+    /// wholly or not at all.
+    #[doc(hidden)]
+    pub async fn edit(&self, key: &[u8], edit: Edit<'_>, options: PutOptions) -> Result<Changed> {
+        self.check(key)?;
+        self.core.check_writable()?;
+        let data = edit.data();
+        if data.len() as u64 > VALUE_LEN_MAX {
+            fail!(InvalidArgument, "a value has at most {VALUE_LEN_MAX} bytes, this one has {}", data.len());
+        }
+        let level = self.level(options)?;
+        let _operation = self.core.begin_operation()?;
+        let _change = self.state.begin_change()?;
+        let sampled = level > Durability::Memory || self.core.counters.memory_puts.add_one().is_multiple_of(SAMPLE);
+        let start = sampled.then(|| self.core.runtime.now());
+        let changed = self.run(key, edit, level).await?;
+        self.core.counters.put_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if let Some(start) = start {
+            self.core.counters.put.record(self.core.runtime.now().since(start));
+        }
+        Ok(changed)
+    }
+
+    async fn run(&self, key: &[u8], edit: Edit<'_>, level: Durability) -> Result<Changed> {
+        if level == Durability::Memory {
+            match memory::change(&self.core, &self.state, key, edit).await? {
+                Outcome::Done(changed) => return Ok(changed),
+                Outcome::RunAsWritten if !self.core.is_persistent() => fail!(
+                    NoSpace,
+                    "the DRAM tier has no room for {} bytes, and there is no other tier",
+                    edit.data().len()
+                ),
+                Outcome::RunAsWritten => {
+                    self.core.counters.memory_fallbacks.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        change::change(&self.core, &self.state, key, edit, level.max(Durability::Written)).await
+    }
+
+    fn level(&self, options: PutOptions) -> Result<Durability> {
+        let default = self.state.options.durability.unwrap_or(self.core.settings.durability);
+        let level = options.durability.unwrap_or(default);
+        if level > Durability::Memory && !self.core.is_persistent() {
+            fail!(Unsupported, "a store with DRAM alone has no {level:?} puts; use Memory, or add a tier");
+        }
+        Ok(level)
+    }
+
+    // ---- gets -----------------------------------------------------------------------------
+
+    /// The value of a key.
+    pub fn get(&self, key: &[u8]) -> Result<Vec<u8>> {
+        self.check(key)?;
+        let hash = self.core.index.hash(self.state.id, key);
+        if let Some((_, len)) = self.core.dram.head_info(hash, self.state.id, key) {
+            let mut value = zeroed(len)?;
+            if let DramGet::Hit { copied, value_len } =
+                self.core.dram.get(hash, self.state.id, key, 0, &mut value)
+                && copied as u64 == value_len
+                && value_len == len
+            {
+                self.count_hit(copied);
+                return Ok(value);
+            }
+        }
+        self.wait(self.get_async(key))
+    }
+
+    /// [`get`](Self::get), asynchronous.
+    #[doc(hidden)]
+    pub async fn get_async(&self, key: &[u8]) -> Result<Vec<u8>> {
+        self.check(key)?;
+        let _operation = self.core.begin_operation()?;
+        let start = self.core.runtime.now();
+        let Some(held) = read::hold(&self.core, &self.state, key, 0..u64::MAX) else {
+            return Err(change::not_found(&self.state, key));
+        };
+        let mut value = zeroed(held.state.len)?;
+        let range = 0..held.state.len;
+        read::read_held(&self.core, &self.state, &held, range, &mut value).await?;
+        self.count_miss(value.len(), start);
+        Ok(value)
+    }
+
+    /// Copies the value into `dst` and returns its length.
+    ///
+    /// # Errors
+    /// `BufferTooSmall` if the value is longer than `dst`; [`Error::needed`] has its length.
+    pub fn get_into(&self, key: &[u8], dst: &mut [u8]) -> Result<usize> {
+        let got = self.read(key, 0, dst, true)?;
+        Ok(got.copied)
+    }
+
+    /// Copies bytes from `offset` on into `dst`. Returns how many there were: fewer than asked
+    /// for at the end of the value, none beyond it.
+    pub fn get_at(&self, key: &[u8], offset: u64, dst: &mut [u8]) -> Result<usize> {
+        Ok(self.read(key, offset, dst, false)?.copied)
+    }
+
+    /// [`get_at`](Self::get_at), asynchronous, with the value's length.
+    #[doc(hidden)]
+    pub async fn read_async(&self, key: &[u8], offset: u64, dst: &mut [u8], whole: bool) -> Result<Got> {
+        self.check(key)?;
+        let _operation = self.core.begin_operation()?;
+        let start = self.core.runtime.now();
+        let end = offset.saturating_add(dst.len() as u64);
+        let Some(held) = read::hold(&self.core, &self.state, key, offset..end) else {
+            return Err(change::not_found(&self.state, key));
+        };
+        let value_len = held.state.len;
+        if whole && value_len > dst.len() as u64 {
+            return Err(Error::buffer_too_small(dst.len() as u64, value_len));
+        }
+        let range = offset.min(value_len)..end.min(value_len);
+        let copied = (range.end - range.start) as usize;
+        read::read_held(&self.core, &self.state, &held, range, &mut dst[..copied]).await?;
+        self.count_miss(copied, start);
+        Ok(Got { copied, value_len })
+    }
+
+    fn read(&self, key: &[u8], offset: u64, dst: &mut [u8], whole: bool) -> Result<Got> {
+        self.check(key)?;
+        let hash = self.core.index.hash(self.state.id, key);
+        if let DramGet::Hit { copied, value_len } =
+            self.core.dram.get(hash, self.state.id, key, offset, dst)
+        {
+            if whole && value_len > dst.len() as u64 {
+                return Err(Error::buffer_too_small(dst.len() as u64, value_len));
+            }
+            self.count_hit(copied);
+            return Ok(Got { copied, value_len });
+        }
+        self.wait(self.read_async(key, offset, dst, whole))
+    }
+
+    fn count_hit(&self, _bytes: usize) {
+        self.core.counters.dram_hits.add_one();
+    }
+
+    fn count_miss(&self, bytes: usize, start: crate::io::runtime::Nanos) {
+        let counters = &self.core.counters;
+        counters.dram_misses.add_one();
+        counters.get_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        counters.get.record(self.core.runtime.now().since(start));
+    }
+
+    // ---- facts ----------------------------------------------------------------------------
+
+    /// Length, version and buffers of a blob.
+    pub fn stat(&self, key: &[u8]) -> Result<BlobStat> {
+        self.check(key)?;
+        let hash = self.core.index.hash(self.state.id, key);
+        let mut stripe = self.core.index.lock(hash);
+        match stripe.get(hash, self.state.id, key).filter(|entry| entry.visible.exists()) {
+            Some(entry) => Ok(BlobStat {
+                len: entry.visible.len,
+                version: entry.visible.version,
+                buffers: entry.visible.extents().len() as u64,
+            }),
+            None => Err(change::not_found(&self.state, key)),
+        }
+    }
+
+    /// Whether there is a blob.
+    pub fn exists(&self, key: &[u8]) -> Result<bool> {
+        match self.stat(key) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Blobs and bytes of the bucket.
+    pub fn bucket_stat(&self) -> Result<BucketStat> {
+        self.core.check_open()?;
+        self.state.check_alive()?;
+        Ok(BucketStat { blobs: self.state.blob_count(), bytes: self.state.byte_count() })
+    }
+
+    /// Lists blobs in the order of their keys.
+    pub fn scan(&self, range: ScanRange) -> Cursor {
+        Cursor::new(self.clone(), range)
+    }
+
+    /// Where every slice of a value lies, in order. Holes lie nowhere.
+    pub fn locate(&self, key: &[u8]) -> Result<Vec<BufferPlace>> {
+        self.check(key)?;
+        let Some(held) = read::hold(&self.core, &self.state, key, 0..u64::MAX) else {
+            return Err(change::not_found(&self.state, key));
+        };
+        let now = self.core.runtime.now();
+        let hash = self.core.index.hash(self.state.id, key);
+        let heat = {
+            let mut stripe = self.core.index.lock(hash);
+            stripe.get(hash, self.state.id, key).map_or(0.0, |entry| entry.heat.score(now))
+        };
+        held.places(&self.core).map(|places| {
+            places
+                .into_iter()
+                .map(|(extent, buffer, in_dram)| {
+                    let (tier, device_offset) = match buffer.location.place() {
+                        Place::Device { tier, offset } => {
+                            (Some(tier), Some(offset + u64::from(extent.buffer_offset)))
+                        }
+                        Place::Dram(_) => (None, None),
+                    };
+                    BufferPlace {
+                        value_offset: extent.value_offset,
+                        len: u64::from(extent.len),
+                        buffer: buffer.id,
+                        tier,
+                        tier_kind: tier.map_or(TierKind::Dram, |tier| self.core.space.tier(tier).kind),
+                        device_offset,
+                        in_dram,
+                        dirty: buffer.is_dirty(),
+                        heat,
+                    }
+                })
+                .collect()
+        })
+    }
+
+    pub(crate) fn keys(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Arc<[u8]>>> {
+        self.core.check_open()?;
+        self.state.check_alive()?;
+        Ok(self.state.keys.page(from, to, limit))
+    }
+
+    pub(crate) fn item(&self, key: &[u8]) -> Option<ScanItem> {
+        let hash = self.core.index.hash(self.state.id, key);
+        let mut stripe = self.core.index.lock(hash);
+        let entry = stripe.get(hash, self.state.id, key).filter(|entry| entry.visible.exists())?;
+        Some(ScanItem { key: key.into(), len: entry.visible.len, version: entry.visible.version })
+    }
+}
+
+fn zeroed(len: u64) -> Result<Vec<u8>> {
+    let mut value = Vec::new();
+    let size = usize::try_from(len).unwrap_or(usize::MAX);
+    if value.try_reserve_exact(size).is_err() {
+        fail!(NoMemory, "no memory for a value of {len} bytes; read it in pieces with get_at");
+    }
+    value.resize(size, 0);
+    Ok(value)
+}

@@ -1,0 +1,571 @@
+//! Changes above Memory level: claim the key, write the data, log, publish, acknowledge.
+//!
+//! The data of a change is cut at the buffer boundaries of the value. Small pieces ride in the
+//! log batch; larger ones are copied and checksummed here, on the caller's thread, so that cores
+//! add up, and appended to segments by the shards.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::api::read::{self, Held};
+use crate::buckets::BucketState;
+use crate::core::{
+    BufferName, Change, Commit, Core, DramImage, NewBuffer, Origin, Payload, Request, Source,
+    Splice, WriteRequest,
+};
+use crate::error::{Error, ErrorKind, Result, fail};
+use crate::index::entry::entry_bytes;
+use crate::index::extents::{self, Extent};
+use crate::index::state::{BlobState, Buffer, Checks, Value, checksums};
+use crate::index::table::ROW_BYTES;
+use crate::io::wait::{Receiver, oneshot};
+use crate::limits::{BLOCK, CHECK_BLOCK, INLINE_MAX, VALUE_LEN_MAX};
+use crate::shard::apply::release_claim;
+use crate::shard::behind::discard;
+use crate::tier::dram::{DirRange, Dram, Fresh};
+use crate::tier::space::footprint;
+use crate::types::{BufferId, Durability, Location, TierId, Version};
+
+/// Slices of buffers that one buffer's span of a value may be made of; beyond, it is rewritten.
+pub const SLICES_PER_SPAN_MAX: usize = 32;
+/// Values up to this size get a DRAM copy when they are written.
+const WRITTEN_COPY_MAX: usize = 64 << 10;
+/// Extents below which a whole map is logged rather than a difference.
+const SPLICE_EXTENTS_MIN: usize = 16;
+/// Pieces of one change on their way to the devices at a time.
+const PIECES_IN_FLIGHT: usize = 16;
+
+/// What is done to a blob.
+#[derive(Clone, Copy)]
+pub enum Edit<'a> {
+    /// This is the value.
+    Replace(&'a [u8]),
+    /// These bytes stand at this offset; the blob is made or extended as needed.
+    PutAt(u64, &'a [u8]),
+    /// These bytes follow the present ones.
+    Append(&'a [u8]),
+    /// The value has this length; new bytes are zeros.
+    Truncate(u64),
+    /// There is no blob any more.
+    Delete,
+}
+
+impl<'a> Edit<'a> {
+    /// The bytes that come in.
+    pub fn data(&self) -> &'a [u8] {
+        match self {
+            Edit::Replace(data) | Edit::PutAt(_, data) | Edit::Append(data) => data,
+            Edit::Truncate(_) | Edit::Delete => &[],
+        }
+    }
+
+    /// Whether a missing blob is an error.
+    pub fn wants_blob(&self) -> bool {
+        matches!(self, Edit::Truncate(_) | Edit::Delete)
+    }
+
+    /// The range of the value it replaces and the length it makes, given the present length.
+    pub fn effect(&self, len: u64) -> Result<(Range<u64>, u64)> {
+        let at = |offset: u64, data: &[u8]| match offset.checked_add(data.len() as u64) {
+            Some(end) if end <= VALUE_LEN_MAX => Ok((offset..end, end.max(len))),
+            _ => fail!(
+                InvalidArgument,
+                "offset {offset} plus {} bytes exceeds the largest value, {VALUE_LEN_MAX} bytes",
+                data.len()
+            ),
+        };
+        match *self {
+            Edit::Replace(data) => Ok((0..len.max(data.len() as u64), data.len() as u64)),
+            Edit::PutAt(offset, data) => at(offset, data),
+            Edit::Append(data) => at(len, data),
+            Edit::Truncate(new) if new > VALUE_LEN_MAX => {
+                fail!(InvalidArgument, "length {new} exceeds the largest value, {VALUE_LEN_MAX} bytes")
+            }
+            Edit::Truncate(new) => Ok((new.min(len)..len.max(new), new)),
+            Edit::Delete => Ok((0..len, 0)),
+        }
+    }
+}
+
+/// What a change made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The new version.
+    pub version: Version,
+    /// Where the bytes went.
+    pub offset: u64,
+}
+
+/// The parts of a value that data at `offset` falls into, cut at buffer boundaries.
+pub fn pieces(offset: u64, len: usize, buffer_size: u32) -> impl Iterator<Item = (u64, Range<usize>)> {
+    let size = u64::from(buffer_size);
+    let mut at = 0usize;
+    std::iter::from_fn(move || {
+        let start = offset + at as u64;
+        let room = (size - start % size) as usize;
+        let piece = at..(at + room).min(len);
+        (at < len).then(|| {
+            at = piece.end;
+            (start, piece)
+        })
+    })
+}
+
+/// Device bytes that data at `offset` will take.
+pub fn device_bytes(offset: u64, len: usize, buffer_size: u32) -> u64 {
+    pieces(offset, len, buffer_size).map(|(_, piece)| footprint(piece.len() as u32)).sum()
+}
+
+/// Memory that a change may add to the index.
+pub fn index_bytes(key: &[u8], data_len: usize, buffer_size: u32) -> u64 {
+    let buffers = data_len as u64 / u64::from(buffer_size) + 2;
+    let checks = (data_len / CHECK_BLOCK) as u64 * 4;
+    entry_bytes(key.len()) + buffers * (ROW_BYTES + size_of::<Extent>() as u64) + checks
+}
+
+/// Device space set aside for a change until it is over.
+pub struct Reservation<'a> {
+    core: &'a Core,
+    bytes: u64,
+}
+
+impl<'a> Reservation<'a> {
+    /// Sets `bytes` aside, waiting a bounded time for the organizer where dead bytes are in the
+    /// way.
+    pub fn take(core: &'a Core, bytes: u64) -> Result<Reservation<'a>> {
+        if core.space.reserve(bytes) {
+            return Ok(Reservation { core, bytes });
+        }
+        core.organizer.kick();
+        fail!(
+            NoSpace,
+            "the tiers have no room for {bytes} bytes: {} live, {} reserved; delete blobs or add capacity",
+            core.space.tiers().iter().map(|tier| tier.live_bytes()).sum::<u64>(),
+            core.space.reserved_bytes()
+        )
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.core.space.unreserve(self.bytes);
+    }
+}
+
+/// A key that this operation alone may change.
+struct Claim<'a> {
+    core: &'a Core,
+    hash: u64,
+    bucket: &'a BucketState,
+    key: Arc<[u8]>,
+    version: Version,
+    /// The state before, kept in place.
+    before: Held,
+    /// Whether a write-behind of the key is under way.
+    writing_behind: bool,
+    armed: bool,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            release_claim(self.core, self.hash, self.bucket.id, &self.key);
+        }
+    }
+}
+
+async fn claim<'a>(core: &'a Core, bucket: &'a BucketState, key: &[u8]) -> Result<Claim<'a>> {
+    let hash = core.index.hash(bucket.id, key);
+    loop {
+        let released = core.index.stripe(hash).released.ticket();
+        core.check_poison()?;
+        {
+            let mut stripe = core.index.lock(hash);
+            let entry = core.index.get_or_insert(&mut stripe, hash, bucket.id, key);
+            if !entry.claimed {
+                entry.claimed = true;
+                let version = core.next_version();
+                let (key, state) = (entry.key.clone(), entry.visible.clone());
+                let writing_behind = entry.writing_behind;
+                let before = read::hold_state(core, &stripe.dir, bucket, hash, key.clone(), state, 0..u64::MAX);
+                return Ok(Claim { core, hash, bucket, key, version, before, writing_behind, armed: true });
+            }
+        }
+        released.await;
+    }
+}
+
+/// A new map in the making.
+#[derive(Default)]
+struct Draft {
+    buffers: Vec<NewBuffer>,
+    extents: Vec<Extent>,
+}
+
+/// Runs an edit at Written or Durable level.
+pub async fn change(
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    key: &[u8],
+    edit: Edit<'_>,
+    level: Durability,
+) -> Result<Changed> {
+    let buffer_size = bucket.buffer_size(core);
+    if !core.index.budget().allows(index_bytes(key, edit.data().len(), buffer_size)) {
+        fail!(
+            NoMemory,
+            "the index uses {} of {} bytes; raise memory_budget or delete blobs",
+            core.index.budget().used_bytes(),
+            core.index.budget().limit_bytes()
+        );
+    }
+    // An append's offset is not known yet; one more block covers any split.
+    let data = edit.data();
+    let _reservation = match data.len() {
+        0 => None,
+        len => Some(Reservation::take(core, device_bytes(0, len, buffer_size) + 2 * BLOCK as u64)?),
+    };
+    let mut claim = claim(core, bucket, key).await?;
+    if edit.wants_blob() && !claim.before.state.exists() {
+        return Err(not_found(bucket, key));
+    }
+    let before = &claim.before.state;
+    let (cut, len) = edit.effect(before.len)?;
+    let offset = if matches!(edit, Edit::Replace(_)) { 0 } else { cut.start };
+    let unchanged = before.exists() && before.len == len && data.is_empty();
+    if unchanged && !matches!(edit, Edit::Delete | Edit::Replace(_)) {
+        return Ok(Changed { version: before.version, offset });
+    }
+    let change = match edit {
+        Edit::Delete => Change::Delete,
+        _ => draft(core, bucket, &claim, edit, cut, len, buffer_size).await?,
+    };
+    commit(core, &mut claim, change, level).await?;
+    core.counters.logged_changes.fetch_add(1, Ordering::Relaxed);
+    Ok(Changed { version: claim.version, offset })
+}
+
+/// The error of a missing blob.
+pub fn not_found(bucket: &BucketState, key: &[u8]) -> Error {
+    let key = String::from_utf8_lossy(key);
+    let bucket = String::from_utf8_lossy(&bucket.name);
+    Error::new(ErrorKind::NotFound, format!("there is no blob {key:?} in bucket {bucket:?}"))
+}
+
+async fn commit(core: &Core, claim: &mut Claim<'_>, change: Change, level: Durability) -> Result<()> {
+    let (reply, answer) = oneshot();
+    let commit = Commit {
+        hash: claim.hash,
+        bucket: claim.bucket.id,
+        key: claim.key.clone(),
+        version: claim.version,
+        change,
+        origin: Origin::Claimed,
+        level,
+        reply,
+    };
+    core.shards[0].push(Request::Commit(Box::new(commit))).await;
+    // The log's owner ends the claim from here on, whatever becomes of this future.
+    claim.armed = false;
+    match answer.await {
+        Ok(result) => result,
+        Err(_) => fail!(Closed, "the store closed before the change was logged"),
+    }
+}
+
+/// Writes an edit's data, and says what the blob becomes.
+async fn draft(
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    claim: &Claim<'_>,
+    edit: Edit<'_>,
+    cut: Range<u64>,
+    len: u64,
+    buffer_size: u32,
+) -> Result<Change> {
+    let data = edit.data();
+    let mut draft = Draft::default();
+    let offset = if matches!(edit, Edit::Replace(_)) { 0 } else { cut.start };
+    let replaces_all = matches!(edit, Edit::Replace(_));
+    let result = async {
+        write_pieces(core, claim, &mut draft, offset, data, buffer_size, !replaces_all).await?;
+        if replaces_all {
+            return Ok(None);
+        }
+        complete(core, bucket, claim, &mut draft, cut.clone(), len, buffer_size).await
+    }
+    .await;
+    let splice = match result {
+        Ok(splice) => splice,
+        Err(error) => {
+            discard(core, &draft.buffers);
+            return Err(error);
+        }
+    };
+    let dram = match edit {
+        Edit::Replace(data) => dram_copy(core, claim, data, &draft),
+        _ => None,
+    };
+    Ok(Change::Put { len, extents: draft.extents, buffers: draft.buffers, splice, dram })
+}
+
+/// Adds what the edit leaves of the predecessor: its clean buffers by name, its dirty ones
+/// written, spans of too many slices rewritten.
+async fn complete(
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    claim: &Claim<'_>,
+    draft: &mut Draft,
+    cut: Range<u64>,
+    len: u64,
+    buffer_size: u32,
+) -> Result<Option<Splice>> {
+    let before = &claim.before.state;
+    let inserted = std::mem::take(&mut draft.extents);
+    draft.extents = extents::splice(&before.extents(), cut.clone(), &inserted, len);
+    let mut whole_cut = cut;
+    for span in crowded_spans(&draft.extents, &whole_cut, buffer_size) {
+        let bytes = read_span(core, bucket, claim, draft, span.clone().start..span.end.min(len)).await?;
+        let mut rewritten = Draft::default();
+        let written = write_pieces(core, claim, &mut rewritten, span.start, &bytes, buffer_size, true).await;
+        draft.buffers.append(&mut rewritten.buffers);
+        written?;
+        draft.extents = extents::splice(&draft.extents, span.clone(), &rewritten.extents, len);
+        whole_cut = whole_cut.start.min(span.start)..whole_cut.end.max(span.end);
+    }
+    drop_unnamed(core, draft);
+    let foreign = add_predecessors(core, claim, draft).await?;
+    let worthwhile = draft.extents.len() >= SPLICE_EXTENTS_MIN && !foreign && !claim.writing_behind;
+    Ok(worthwhile.then(|| Splice {
+        base: before.version,
+        extents: extents::clip(&draft.extents, whole_cut.clone()).collect(),
+        cut: whole_cut,
+    }))
+}
+
+/// Spans of the value that the edit touched and that have too many slices now.
+pub fn crowded_spans(extents: &[Extent], cut: &Range<u64>, buffer_size: u32) -> Vec<Range<u64>> {
+    let size = u64::from(buffer_size);
+    let first = cut.start / size * size;
+    let span = |start: u64| start..start + size;
+    // Only the first and the last span of a cut can hold old slices beside the new bytes.
+    let last = cut.end.saturating_sub(1) / size * size;
+    let mut spans = vec![span(first)];
+    if last > first {
+        spans.push(span(last));
+    }
+    spans.retain(|span| extents::count_in(extents, span.clone()) > SLICES_PER_SPAN_MAX);
+    spans
+}
+
+/// The bytes of a span after the edit: the predecessor's, with the new pieces over them.
+async fn read_span(
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    claim: &Claim<'_>,
+    draft: &Draft,
+    span: Range<u64>,
+) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; (span.end - span.start) as usize];
+    let old = span.start..span.end.min(claim.before.state.len);
+    if old.start < old.end {
+        let target = &mut bytes[..(old.end - old.start) as usize];
+        read::read_held(core, bucket, &claim.before, old, target).await?;
+    }
+    for extent in extents::clip(&draft.extents, span.clone()) {
+        let Some(new) = draft.buffers.iter().find(|new| new.buffer.id == extent.buffer) else { continue };
+        let at = (extent.value_offset - span.start) as usize;
+        let target = &mut bytes[at..at + extent.len as usize];
+        let from = extent.buffer_offset as usize;
+        match &new.source {
+            Source::Inline(payload) => {
+                target.copy_from_slice(&payload.bytes()[from..from + extent.len as usize]);
+            }
+            _ => read::read_buffer(core, bucket, &claim.before, &new.buffer, extent.buffer_offset, target)?,
+        }
+    }
+    // Bytes that the edit cut away and nothing replaced are zeros.
+    Ok(bytes)
+}
+
+/// New buffers that a rewritten span has made superfluous are dead.
+fn drop_unnamed(core: &Core, draft: &mut Draft) {
+    let named = |id: BufferId| draft.extents.iter().any(|extent| extent.buffer == id);
+    let (kept, dropped): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut draft.buffers).into_iter().partition(|new| named(new.buffer.id));
+    discard(core, &dropped);
+    draft.buffers = kept;
+}
+
+/// Defines what the log does not know of the predecessor's buffers that stay. Returns whether
+/// there were any: the record is no difference against the logged state then.
+async fn add_predecessors(core: &Arc<Core>, claim: &Claim<'_>, draft: &mut Draft) -> Result<bool> {
+    let mut foreign = false;
+    let new: Vec<BufferId> = draft.buffers.iter().map(|new| new.buffer.id).collect();
+    let mut old: Vec<BufferId> = draft.extents.iter().map(|extent| extent.buffer).collect();
+    old.sort_unstable();
+    old.dedup();
+    old.retain(|id| !new.contains(id));
+    for id in old {
+        let buffer = match &claim.before.state.value {
+            Value::Lone(lone) => Some(lone.clone()),
+            _ => core.table.get(id),
+        };
+        let Some(buffer) = buffer else { fail!(Internal, "buffer {} of a claimed blob is gone", id.0) };
+        if buffer.is_dirty() {
+            foreign = true;
+            let bytes = claim.before.dirty_bytes(&buffer)?;
+            let offset = draft.extents.iter().find(|extent| extent.buffer == id).map_or(0, |e| e.value_offset);
+            let written = start_piece(core, claim, id, offset, &bytes, true).await;
+            draft.buffers.push(written.finish(core).await?);
+        } else if matches!(claim.before.state.value, Value::Lone(_)) {
+            foreign = true;
+            draft.buffers.push(NewBuffer { buffer, source: Source::Inherited });
+        }
+    }
+    Ok(foreign)
+}
+
+/// A piece on its way to a device.
+struct Started {
+    buffer: Buffer,
+    state: StartedState,
+}
+
+enum StartedState {
+    Inline(Payload),
+    Writing(Receiver<Result<Location>>),
+}
+
+impl Started {
+    async fn finish(self, _core: &Core) -> Result<NewBuffer> {
+        match self.state {
+            StartedState::Inline(payload) => {
+                Ok(NewBuffer { buffer: self.buffer, source: Source::Inline(payload) })
+            }
+            StartedState::Writing(answer) => match answer.await {
+                Ok(location) => {
+                    let buffer = Buffer { location: location?, ..self.buffer };
+                    Ok(NewBuffer { buffer, source: Source::Written })
+                }
+                Err(_) => fail!(Closed, "the store closed during a write"),
+            },
+        }
+    }
+}
+
+/// Copies, checksums and sends off one buffer's bytes.
+async fn start_piece(
+    core: &Arc<Core>,
+    claim: &Claim<'_>,
+    id: BufferId,
+    value_offset: u64,
+    bytes: &[u8],
+    table: bool,
+) -> Started {
+    let (checks, logical_crc) = checksums(bytes);
+    let buffer = Buffer {
+        id,
+        location: Location::device(TierId(0), 0),
+        raw_len: bytes.len() as u32,
+        stored_len: bytes.len() as u32,
+        encoding: 0,
+        logical_crc,
+        checks: Checks::from_slice(&checks),
+    };
+    if bytes.len() <= INLINE_MAX {
+        // The bytes must outlive the caller's borrow: the batch is written later.
+        let payload = Payload::Owned(bytes.into());
+        return Started { buffer, state: StartedState::Inline(payload) };
+    }
+    let mut buf = core.pool.get(bytes.len().next_multiple_of(BLOCK)).await;
+    buf.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
+    let (reply, answer) = oneshot();
+    let name = BufferName {
+        bucket: claim.bucket.id,
+        key: claim.key.clone(),
+        version: claim.version,
+        value_offset,
+        table,
+    };
+    let shard = (core.shard_of(claim.hash) + (value_offset >> 20) as usize) % core.shards.len();
+    let request = WriteRequest { buf, buffer: buffer.clone(), name, reply };
+    core.shards[shard].push(Request::Write(request)).await;
+    Started { buffer, state: StartedState::Writing(answer) }
+}
+
+/// Writes data at an offset of the value, a bounded number of pieces at a time. Whatever was
+/// written stands in the draft, also when it fails.
+async fn write_pieces(
+    core: &Arc<Core>,
+    claim: &Claim<'_>,
+    draft: &mut Draft,
+    offset: u64,
+    data: &[u8],
+    buffer_size: u32,
+    table: bool,
+) -> Result<()> {
+    let mut started = std::collections::VecDeque::new();
+    let mut result = Ok(());
+    let table = table || data.len() > buffer_size as usize;
+    for (value_offset, piece) in pieces(offset, data.len(), buffer_size) {
+        if started.len() == PIECES_IN_FLIGHT {
+            result = finish_one(core, &mut started, draft).await;
+            if result.is_err() {
+                break;
+            }
+        }
+        let bytes = &data[piece];
+        let id = core.next_buffer();
+        draft.extents.push(Extent { value_offset, len: bytes.len() as u32, buffer: id, buffer_offset: 0 });
+        started.push_back(start_piece(core, claim, id, value_offset, bytes, table).await);
+    }
+    while !started.is_empty() {
+        result = result.and(finish_one(core, &mut started, draft).await);
+    }
+    result
+}
+
+async fn finish_one(
+    core: &Core,
+    started: &mut std::collections::VecDeque<Started>,
+    draft: &mut Draft,
+) -> Result<()> {
+    if let Some(piece) = started.pop_front() {
+        draft.buffers.push(piece.finish(core).await?);
+    }
+    Ok(())
+}
+
+/// A DRAM copy of a small value, where there is room for it without a fight.
+fn dram_copy(core: &Arc<Core>, claim: &Claim<'_>, data: &[u8], draft: &Draft) -> Option<DramImage> {
+    let [only] = &draft.buffers[..] else { return None };
+    if data.is_empty() || data.len() > WRITTEN_COPY_MAX {
+        return None;
+    }
+    let slot = super::room::allocate(core, data.len())?;
+    let Some(head) = super::room::allocate(core, Dram::head_len(claim.key.len(), 1)) else {
+        core.dram.discard(slot);
+        return None;
+    };
+    core.dram.fill(slot, 0, data);
+    let fresh = Fresh { buffer: only.buffer.id, dirty: false, len: data.len() as u32 };
+    let range = DirRange {
+        value_offset: 0,
+        len: data.len() as u32,
+        slot,
+        slot_offset: 0,
+        fresh: Some(fresh),
+    };
+    Some(DramImage::new(core.dram.clone(), head, vec![range]))
+}
+
+/// Whether a state may be changed at Memory level: a clean lone buffer may not, because it would
+/// have to move to the table, which the log must know.
+pub fn allows_memory_edit(state: &BlobState) -> bool {
+    match &state.value {
+        Value::Absent | Value::Zeros | Value::Mapped(_) => true,
+        Value::Lone(lone) => lone.is_dirty(),
+    }
+}

@@ -1,0 +1,353 @@
+//! Changes at Memory level: on the caller's thread, without a hop.
+//!
+//! Device space and all slots are set aside first; what cannot have them runs as Written. So
+//! write-behind never meets a full device, and two large puts cannot deadlock on the arena.
+//! Reserve, copy, publish: no lock is held during the copy.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::api::change::{
+    Changed, Edit, allows_memory_edit, crowded_spans, index_bytes, not_found, pieces,
+};
+use crate::api::room;
+use crate::buckets::BucketState;
+use crate::core::Core;
+use crate::error::{Result, fail};
+use crate::index::entry::Entry;
+use crate::index::extents::{self, Extent};
+use crate::index::state::{BlobState, Buffer, Map, Value};
+use crate::io::wait::Ticket;
+use crate::tier::dram::{DirRange, DirStripe, Dram, Fresh, PublishHead};
+use crate::tier::space::footprint;
+use crate::types::{BufferId, Location, SlotId, Version};
+
+/// A Memory put takes at most this part of the arena; larger ones run as Written.
+const ARENA_PART_MAX: u64 = 4;
+
+/// How a Memory change ended.
+pub enum Outcome {
+    /// Done.
+    Done(Changed),
+    /// There was no room, or the log must know: it runs as Written.
+    RunAsWritten,
+}
+
+/// Runs an edit at Memory level if it can be.
+pub async fn change(core: &Arc<Core>, bucket: &BucketState, key: &[u8], edit: Edit<'_>) -> Result<Outcome> {
+    let hash = core.index.hash(bucket.id, key);
+    loop {
+        let released = core.index.stripe(hash).released.ticket();
+        match attempt(core, bucket, hash, key, edit)? {
+            Attempt::Done(changed) => return Ok(Outcome::Done(changed)),
+            Attempt::RunAsWritten => return Ok(Outcome::RunAsWritten),
+            Attempt::Claimed => wait(released).await,
+            Attempt::Changed => {}
+        }
+    }
+}
+
+async fn wait(released: Ticket<'_>) {
+    released.await;
+}
+
+enum Attempt {
+    Done(Changed),
+    RunAsWritten,
+    /// An operation above Memory level has the key.
+    Claimed,
+    /// The blob changed between preparing and publishing: again.
+    Changed,
+}
+
+/// Slots and device space of a change, given back unless it is published.
+struct Staged<'a> {
+    core: &'a Core,
+    reserved_bytes: u64,
+    head: Option<SlotId>,
+    /// Filled slots: value offset, length, buffer, slot.
+    slots: Vec<(u64, u32, BufferId, SlotId)>,
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if self.reserved_bytes > 0 {
+            self.core.space.unreserve(self.reserved_bytes);
+        }
+        self.head.into_iter().for_each(|head| self.core.dram.discard(head));
+        self.slots.iter().for_each(|(.., slot)| self.core.dram.discard(*slot));
+    }
+}
+
+impl<'a> Staged<'a> {
+    /// Sets space and slots aside and copies the data in. `None` if there is no room.
+    fn prepare(
+        core: &'a Core,
+        key: &[u8],
+        offset: u64,
+        data: &[u8],
+        buffer_size: u32,
+        old_ranges: usize,
+    ) -> Option<Staged<'a>> {
+        let reserved_bytes: u64 =
+            pieces(offset, data.len(), buffer_size).map(|(_, piece)| footprint(piece.len() as u32)).sum();
+        if !core.reserve_dirty(reserved_bytes) {
+            return None;
+        }
+        // One piece, the usual case, stays off the heap: a Vec of capacity 1 is the price of
+        // serving the others with the same code, and is reused by the allocator.
+        let count = pieces(offset, data.len(), buffer_size).count();
+        let mut staged = Staged { core, reserved_bytes, head: None, slots: Vec::with_capacity(count) };
+        for (value_offset, piece) in pieces(offset, data.len(), buffer_size) {
+            let bytes = &data[piece];
+            let slot = room::allocate(core, bytes.len())?;
+            core.dram.fill(slot, 0, bytes);
+            staged.slots.push((value_offset, bytes.len() as u32, core.next_buffer(), slot));
+        }
+        if count + old_ranges > 0 {
+            staged.head = Some(room::allocate(core, Dram::head_len(key.len(), count + old_ranges))?);
+        }
+        Some(staged)
+    }
+
+    /// The new buffers, dirty, and their extents.
+    fn buffers(&self) -> impl Iterator<Item = (Buffer, Extent)> + '_ {
+        self.slots.iter().map(|(value_offset, len, id, slot)| {
+            let buffer = Buffer::dirty(*id, Location::dram(*slot), *len);
+            let extent =
+                Extent { value_offset: *value_offset, len: *len, buffer: *id, buffer_offset: 0 };
+            (buffer, extent)
+        })
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = DirRange> + '_ {
+        self.slots.iter().map(|(value_offset, len, id, slot)| DirRange {
+            value_offset: *value_offset,
+            len: *len,
+            slot: *slot,
+            slot_offset: 0,
+            fresh: Some(Fresh { buffer: *id, dirty: true, len: *len }),
+        })
+    }
+
+    /// The slots and the reservation belong to the index from now on.
+    fn give(mut self) {
+        self.slots.clear();
+        self.head = None;
+        self.reserved_bytes = 0;
+    }
+}
+
+/// What the change starts from, if it depends on the present state.
+struct Base {
+    version: Version,
+    len: u64,
+    ranges: usize,
+}
+
+fn attempt(core: &Arc<Core>, bucket: &BucketState, hash: u64, key: &[u8], edit: Edit<'_>) -> Result<Attempt> {
+    let buffer_size = bucket.buffer_size(core);
+    let data = edit.data();
+    if data.len() as u64 > core.dram.capacity() / ARENA_PART_MAX {
+        return Ok(Attempt::RunAsWritten);
+    }
+    if !core.index.budget().allows(index_bytes(key, data.len(), buffer_size)) {
+        fail!(
+            NoMemory,
+            "the index uses {} of {} bytes; raise memory_budget or delete blobs",
+            core.index.budget().used_bytes(),
+            core.index.budget().limit_bytes()
+        );
+    }
+    let base = match edit {
+        Edit::Replace(_) => None,
+        _ => match look(core, bucket, hash, key, edit)? {
+            Looked::Base(base) => Some(base),
+            Looked::Attempt(attempt) => return Ok(attempt),
+        },
+    };
+    let (len_before, old_ranges) = base.as_ref().map_or((0, 0), |base| (base.len, base.ranges + 2));
+    let (cut, len) = edit.effect(len_before)?;
+    let offset = if matches!(edit, Edit::Replace(_)) { 0 } else { cut.start };
+    let old_ranges = if matches!(edit, Edit::Delete) { 0 } else { old_ranges };
+    let Some(staged) = Staged::prepare(core, key, offset, data, buffer_size, old_ranges) else {
+        return Ok(Attempt::RunAsWritten);
+    };
+    publish(core, bucket, hash, key, Publication { edit, base, cut, len, offset, staged, buffer_size })
+}
+
+enum Looked {
+    Base(Base),
+    Attempt(Attempt),
+}
+
+/// The present state, as far as preparing needs it.
+fn look(core: &Core, bucket: &BucketState, hash: u64, key: &[u8], edit: Edit<'_>) -> Result<Looked> {
+    let mut stripe = core.index.lock(hash);
+    let (entry, dir) = stripe.get_with_dir(hash, bucket.id, key);
+    let Some(entry) = entry.filter(|entry| entry.visible.exists() || entry.claimed) else {
+        if edit.wants_blob() {
+            return Err(not_found(bucket, key));
+        }
+        return Ok(Looked::Base(Base { version: Version(0), len: 0, ranges: 0 }));
+    };
+    if entry.claimed {
+        return Ok(Looked::Attempt(Attempt::Claimed));
+    }
+    if !matches!(edit, Edit::Delete) && !allows_memory_edit(&entry.visible) {
+        return Ok(Looked::Attempt(Attempt::RunAsWritten));
+    }
+    let ranges = core.dram.lookup(dir, hash, bucket.id, key).map_or(0, |head| head.range_count());
+    Ok(Looked::Base(Base { version: entry.visible.version, len: entry.visible.len, ranges }))
+}
+
+struct Publication<'a, 'e> {
+    edit: Edit<'e>,
+    base: Option<Base>,
+    cut: Range<u64>,
+    len: u64,
+    offset: u64,
+    staged: Staged<'a>,
+    buffer_size: u32,
+}
+
+fn publish(
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    hash: u64,
+    key: &[u8],
+    publication: Publication<'_, '_>,
+) -> Result<Attempt> {
+    let Publication { edit, base, cut, len, offset, staged, buffer_size } = publication;
+    let old;
+    let version;
+    let mut queue = false;
+    {
+        let mut stripe = core.index.lock(hash);
+        let entry = core.index.get_or_insert(&mut stripe, hash, bucket.id, key);
+        if entry.claimed {
+            return Ok(Attempt::Claimed);
+        }
+        if let Some(base) = &base {
+            let seen = if entry.visible.exists() { entry.visible.version } else { Version(0) };
+            if seen != base.version {
+                return Ok(Attempt::Changed);
+            }
+        }
+        let (entry, dir) = stripe.get_with_dir(hash, bucket.id, key);
+        let Some(entry) = entry else { fail!(Internal, "an entry vanished under its lock") };
+        let ranges = match edit {
+            Edit::Replace(_) => staged.ranges().collect(),
+            Edit::Delete => Vec::new(),
+            _ => merged_ranges(core, dir, entry, &cut, len, &staged),
+        };
+        let value = match edit {
+            Edit::Delete => Value::Absent,
+            Edit::Replace(_) => replaced(core, &staged),
+            _ => match edited(core, entry, &cut, len, &staged, buffer_size) {
+                Some(value) => value,
+                None => return Ok(Attempt::RunAsWritten),
+            },
+        };
+        version = core.next_version();
+        old = entry.set_visible(BlobState { version, len, value }, &core.space);
+        bucket.note_change(&entry.key, &old, &entry.visible);
+        entry.heat = entry.heat.touched(core.runtime.now());
+        match (staged.head, ranges.is_empty()) {
+            (Some(head), false) => core.dram.publish(
+                dir,
+                &PublishHead { head, hash, bucket: bucket.id, key, version, len, ranges: &ranges },
+            ),
+            (head, _) => {
+                core.dram.remove(dir, hash, bucket.id, key);
+                head.into_iter().for_each(|head| core.dram.discard(head));
+            }
+        }
+        if core.is_persistent() && !entry.queued_dirty {
+            entry.queued_dirty = true;
+            queue = true;
+        }
+        staged.give();
+        core.index.remove_if_vacant(&mut stripe, hash, bucket.id, key);
+    }
+    drop(old);
+    if queue {
+        core.dirty[core.shard_of(hash)].push(hash, core.runtime.now());
+    }
+    Ok(Attempt::Done(Changed { version, offset }))
+}
+
+/// The value of a replacement.
+fn replaced(core: &Core, staged: &Staged<'_>) -> Value {
+    let mut buffers = staged.buffers();
+    match (buffers.next(), staged.slots.len()) {
+        (None, _) => Value::Zeros,
+        (Some((only, _)), 1) => Value::Lone(only),
+        (Some(_), _) => {
+            let extents = staged.buffers().map(|(buffer, extent)| {
+                core.table.define(buffer);
+                extent
+            });
+            let extents = extents.collect();
+            Value::Mapped(Arc::new(Map::new(extents, &core.table)))
+        }
+    }
+}
+
+/// The value after an edit of the present one; `None` if a span has too many slices, which is
+/// rewritten above Memory level.
+fn edited(
+    core: &Core,
+    entry: &mut Entry,
+    cut: &Range<u64>,
+    len: u64,
+    staged: &Staged<'_>,
+    buffer_size: u32,
+) -> Option<Value> {
+    let inserted: Vec<Extent> = staged.buffers().map(|(_, extent)| extent).collect();
+    let extents = extents::splice(&entry.visible.extents(), cut.clone(), &inserted, len);
+    if !crowded_spans(&extents, cut, buffer_size).is_empty() {
+        return None;
+    }
+    if extents.is_empty() {
+        return Some(Value::Zeros);
+    }
+    if let Some(lone) = entry.visible.lone() {
+        let id = lone.id;
+        entry.hand_over_lone(id, &core.table);
+    }
+    staged.buffers().for_each(|(buffer, _)| core.table.define(buffer));
+    Some(Value::Mapped(Arc::new(Map::new(extents, &core.table))))
+}
+
+/// The directory's ranges after an edit: the old ones outside the cut, and the new ones.
+fn merged_ranges(
+    core: &Core,
+    dir: &DirStripe,
+    entry: &Entry,
+    cut: &Range<u64>,
+    len: u64,
+    staged: &Staged<'_>,
+) -> Vec<DirRange> {
+    let mut ranges: Vec<DirRange> = Vec::new();
+    if let Some(head) = core.dram.lookup(dir, entry.hash, entry.bucket, &entry.key) {
+        for old in head.ranges() {
+            let end = old.value_offset + u64::from(old.len);
+            for part in [old.value_offset..end.min(cut.start), old.value_offset.max(cut.end)..end] {
+                let part = part.start..part.end.min(len);
+                if part.start < part.end {
+                    ranges.push(DirRange {
+                        value_offset: part.start,
+                        len: (part.end - part.start) as u32,
+                        slot: old.slot,
+                        slot_offset: old.slot_offset + (part.start - old.value_offset) as u32,
+                        fresh: None,
+                    });
+                }
+            }
+        }
+    }
+    ranges.extend(staged.ranges());
+    ranges.sort_by_key(|range| range.value_offset);
+    ranges
+}

@@ -1,0 +1,16 @@
+//! The public operations on buckets and blobs.
+//!
+//! Every operation is an asynchronous function that works under any executor; the synchronous
+//! call waits for it on the calling thread. What DRAM answers never waits and never changes
+//! threads. [`read`]: gets. [`memory`]: changes at Memory level. [`change`]: all others.
+//! [`room`]: slots. [`scan`]: listing.
+
+pub mod bucket;
+pub mod change;
+pub mod memory;
+pub mod read;
+pub mod room;
+pub mod scan;
+
+pub use bucket::{BlobStat, Bucket, BucketStat, BufferPlace, PutOptions};
+pub use scan::{Cursor, ScanItem, ScanRange};

@@ -1,0 +1,480 @@
+//! Gets: from DRAM without a lock where everything is resident; else by version, piece by piece,
+//! from pinned slots and from devices, every device byte verified.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::buckets::BucketState;
+use crate::core::{Core, ReadRequest, Request};
+use crate::error::{Error, ErrorKind, Result, fail};
+use crate::index::extents::{Extent, Stretch, stretches};
+use crate::index::state::{BlobState, Buffer, Map, Value, whole};
+use crate::io::buffer::AlignedBuf;
+use crate::io::wait::{Receiver, oneshot};
+use crate::limits::{BLOCK, CHECK_BLOCK};
+use crate::tier::dram::{DirRange, Dram, Fresh, OwnedPin, PublishHead};
+use crate::tier::space::SegmentPin;
+use crate::types::{Place, TierId};
+
+/// Bytes of device reads asked of a shard in one request, and requests in flight of one get.
+const WINDOW_BYTES: usize = 4 << 20;
+const WINDOWS_MAX: usize = 2;
+/// How often a caller's own read is tried again.
+const READ_RETRIES: usize = 2;
+/// A read of more buffers than this does not enter DRAM: it would wash the hot set out.
+const ADMIT_BUFFERS_MAX: usize = 8;
+
+/// What a get found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Got {
+    /// Bytes copied to the caller.
+    pub copied: usize,
+    /// Length of the value.
+    pub value_len: u64,
+}
+
+/// A blob as of one version, kept in place until it is dropped.
+pub struct Held {
+    hash: u64,
+    key: Arc<[u8]>,
+    /// The version.
+    pub state: BlobState,
+    resident: Vec<Resident>,
+    /// Keeps a lone buffer's segment from being reused.
+    _lone_pin: Option<SegmentPin>,
+}
+
+struct Resident {
+    value_offset: u64,
+    len: u32,
+    slot_offset: u32,
+    pin: OwnedPin,
+}
+
+/// Takes the visible version of a key and keeps it: pins on its resident slots in `range`, its
+/// map, its lone buffer's segment. `None` if there is no such blob.
+pub fn hold(
+    core: &Core,
+    bucket: &BucketState,
+    key: &[u8],
+    range: Range<u64>,
+) -> Option<Held> {
+    let hash = core.index.hash(bucket.id, key);
+    let mut stripe = core.index.lock(hash);
+    let now = core.runtime.now();
+    let (key, state) = {
+        let entry = stripe.get(hash, bucket.id, key).filter(|entry| entry.visible.exists())?;
+        entry.heat = entry.heat.touched(now);
+        (entry.key.clone(), entry.visible.clone())
+    };
+    Some(hold_state(core, &stripe.dir, bucket, hash, key, state, range))
+}
+
+/// [`hold`] for a state that the caller has read under the stripe lock it still holds.
+pub fn hold_state(
+    core: &Core,
+    dir: &crate::tier::dram::DirStripe,
+    bucket: &BucketState,
+    hash: u64,
+    key: Arc<[u8]>,
+    state: BlobState,
+    range: Range<u64>,
+) -> Held {
+    let mut resident = Vec::new();
+    if let Some(head) = core.dram.lookup(dir, hash, bucket.id, &key) {
+        for found in head.ranges() {
+            let end = found.value_offset + u64::from(found.len);
+            if end > range.start
+                && found.value_offset < range.end
+                && let Some(pin) = core.dram.pin_owned(found.slot)
+            {
+                resident.push(Resident {
+                    value_offset: found.value_offset,
+                    len: found.len,
+                    slot_offset: found.slot_offset,
+                    pin,
+                });
+            }
+        }
+    }
+    let lone_pin = state.lone().and_then(|lone| core.space.pin(lone.location));
+    Held { hash, key, state, resident, _lone_pin: lone_pin }
+}
+
+/// A piece of the caller's buffer that must come from a device.
+struct Cold {
+    /// Where it goes.
+    target: Range<usize>,
+    extent: Extent,
+}
+
+impl Held {
+    fn map(&self) -> Option<&Arc<Map>> {
+        match &self.state.value {
+            Value::Mapped(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    /// The resident bytes of an extent, if all of them are.
+    fn resident_bytes(&self, extent: &Extent) -> Option<&[u8]> {
+        let at = self.resident.partition_point(|range| {
+            range.value_offset + u64::from(range.len) <= extent.value_offset
+        });
+        let range = self.resident.get(at)?;
+        let skip = extent.value_offset.checked_sub(range.value_offset)?;
+        let end = skip + u64::from(extent.len);
+        if end > u64::from(range.len) {
+            return None;
+        }
+        let base = u64::from(range.slot_offset);
+        range.pin.get((base + skip) as usize..(base + end) as usize)
+    }
+
+    /// Copies what is in memory, and says what is not.
+    fn copy_resident(&self, range: Range<u64>, dst: &mut [u8]) -> Vec<Cold> {
+        let lone;
+        let extents: &[Extent] = match &self.state.value {
+            Value::Absent | Value::Zeros => &[],
+            Value::Lone(buffer) => {
+                lone = [whole(buffer)];
+                &lone
+            }
+            Value::Mapped(map) => map.extents(),
+        };
+        let mut cold = Vec::new();
+        let mut at = 0usize;
+        for stretch in stretches(extents, range) {
+            match stretch {
+                Stretch::Hole { len } => {
+                    dst[at..at + len as usize].fill(0);
+                    at += len as usize;
+                }
+                Stretch::Data(extent) => {
+                    let target = at..at + extent.len as usize;
+                    at = target.end;
+                    match self.resident_bytes(&extent) {
+                        Some(bytes) => dst[target].copy_from_slice(bytes),
+                        None => cold.push(Cold { target, extent }),
+                    }
+                }
+            }
+        }
+        cold
+    }
+
+    /// The buffer of an extent, with a pin that keeps its bytes where it says they are.
+    fn locate(&self, core: &Core, extent: &Extent) -> Result<(Buffer, Option<SegmentPin>)> {
+        if let Some(lone) = self.state.lone() {
+            return Ok((lone.clone(), None));
+        }
+        match self.map().and_then(|_| core.table.pin(extent.buffer)) {
+            Some(found) => Ok(found),
+            None => fail!(Internal, "buffer {} of a held version is gone", extent.buffer.0),
+        }
+    }
+}
+
+impl Held {
+    /// Every extent with its buffer, and whether all of its bytes are in DRAM.
+    pub fn places(&self, core: &Core) -> Result<Vec<(Extent, Buffer, bool)>> {
+        let place = |extent: Extent| {
+            let (buffer, _) = self.locate(core, &extent)?;
+            let in_dram = self.resident_bytes(&extent).is_some();
+            Ok((extent, buffer, in_dram))
+        };
+        self.state.extents().into_iter().map(place).collect()
+    }
+
+    /// The bytes of a dirty buffer of this version.
+    pub fn dirty_bytes(&self, buffer: &Buffer) -> Result<Vec<u8>> {
+        let Place::Dram(slot) = buffer.location.place() else {
+            fail!(Internal, "buffer {} is not dirty", buffer.id.0);
+        };
+        match self.resident.iter().find(|range| range.pin.slot() == slot) {
+            Some(range) => Ok(range.pin.to_vec()),
+            None => fail!(Internal, "dirty buffer {} is not resident", buffer.id.0),
+        }
+    }
+}
+
+/// Reads a slice of a buffer that was written a moment ago and is not in the index yet.
+pub fn read_buffer(
+    core: &Core,
+    bucket: &BucketState,
+    held: &Held,
+    buffer: &Buffer,
+    from: u32,
+    dst: &mut [u8],
+) -> Result<()> {
+    let range = device_range(buffer, from, dst.len() as u32)?;
+    let mut buf = AlignedBuf::alloc(range.len);
+    let bytes = &mut buf.as_mut_slice()[..range.len];
+    if let Err(error) = core.devices[range.tier.index()].read_at(range.offset, bytes) {
+        let what = format!("read of {} bytes at {} of tier {}", range.len, range.offset, range.tier.0);
+        return Err(Error::from_io(what, &error));
+    }
+    core.space.tier(range.tier).counters.count_read(range.len);
+    verify_and_copy(buffer, &range, bytes, from, dst)
+        .map_err(|block| corrupt(core, bucket, held, buffer, block))
+}
+
+/// The device bytes of whole check blocks that cover a slice of a buffer.
+struct DeviceRange {
+    tier: TierId,
+    /// Aligned to the block.
+    offset: u64,
+    len: usize,
+    /// The first check block, and where it begins in the range.
+    first_check: usize,
+    skip: usize,
+}
+
+fn device_range(buffer: &Buffer, from: u32, len: u32) -> Result<DeviceRange> {
+    let Place::Device { tier, offset } = buffer.location.place() else {
+        fail!(Internal, "dirty buffer {} is not resident", buffer.id.0);
+    };
+    let first_check = from as usize / CHECK_BLOCK;
+    let end = ((from + len) as usize).next_multiple_of(CHECK_BLOCK).min(buffer.stored_len as usize);
+    let start = offset + (first_check * CHECK_BLOCK) as u64;
+    let aligned = start - start % BLOCK as u64;
+    let stop = (offset + end as u64).next_multiple_of(BLOCK as u64);
+    Ok(DeviceRange {
+        tier,
+        offset: aligned,
+        len: (stop - aligned) as usize,
+        first_check,
+        skip: (start - aligned) as usize,
+    })
+}
+
+/// Checks the blocks of a device range and copies the slice out of them.
+fn verify_and_copy(
+    buffer: &Buffer,
+    range: &DeviceRange,
+    bytes: &[u8],
+    from: u32,
+    dst: &mut [u8],
+) -> std::result::Result<(), usize> {
+    let stored_end = buffer.stored_len as usize - range.first_check * CHECK_BLOCK;
+    let stored = &bytes[range.skip..];
+    let stored = &stored[..stored.len().min(stored_end)];
+    let wanted = from as usize - range.first_check * CHECK_BLOCK;
+    let last = (wanted + dst.len()).div_ceil(CHECK_BLOCK);
+    for (at, block) in stored.chunks(CHECK_BLOCK).take(last).enumerate() {
+        let check = buffer.checks.as_slice().get(range.first_check + at);
+        if check != Some(&crc32fast::hash(block)) {
+            return Err(range.first_check + at);
+        }
+    }
+    dst.copy_from_slice(&stored[wanted..wanted + dst.len()]);
+    Ok(())
+}
+
+/// Reads `range` of a held version into `dst`.
+pub async fn read_held(core: &Arc<Core>, bucket: &BucketState, held: &Held, range: Range<u64>, dst: &mut [u8]) -> Result<()> {
+    let cold = held.copy_resident(range, dst);
+    match &cold[..] {
+        [] => Ok(()),
+        [one] => read_here(core, bucket, held, one, dst),
+        many => {
+            read_by_shard(core, bucket, held, many, dst).await?;
+            Ok(())
+        }
+    }?;
+    if !cold.is_empty() && cold.len() <= ADMIT_BUFFERS_MAX {
+        admit(core, bucket, held, &cold, dst);
+    }
+    Ok(())
+}
+
+thread_local! {
+    /// A caller's memory for its own cold reads.
+    static SCRATCH: RefCell<Option<AlignedBuf>> = const { RefCell::new(None) };
+}
+
+/// One cold piece: a plain read on the caller's thread, no hop.
+fn read_here(core: &Core, bucket: &BucketState, held: &Held, cold: &Cold, dst: &mut [u8]) -> Result<()> {
+    let (buffer, _pin) = held.locate(core, &cold.extent)?;
+    let from = cold.extent.buffer_offset;
+    let range = device_range(&buffer, from, cold.extent.len)?;
+    note_cold(core, held, range.tier);
+    SCRATCH.with(|scratch| {
+        let mut scratch = scratch.borrow_mut();
+        let enough = scratch.as_ref().is_some_and(|buf| buf.capacity() >= range.len);
+        let buf = match &mut *scratch {
+            Some(buf) if enough => buf,
+            other => other.insert(AlignedBuf::alloc(range.len)),
+        };
+        let target = &mut buf.as_mut_slice()[..range.len];
+        let mut tries = 0;
+        loop {
+            let read = core.devices[range.tier.index()].read_at(range.offset, target);
+            core.space.tier(range.tier).counters.count_read(range.len);
+            let failure = match read {
+                Ok(()) => match verify_and_copy(&buffer, &range, target, from, &mut dst[cold.target.clone()]) {
+                    Ok(()) => return Ok(()),
+                    Err(block) => corrupt(core, bucket, held, &buffer, block),
+                },
+                Err(error) => {
+                    let what = format!("read of {} bytes at {} of tier {}", range.len, range.offset, range.tier.0);
+                    Error::from_io(what, &error)
+                }
+            };
+            if tries == READ_RETRIES {
+                return Err(failure);
+            }
+            tries += 1;
+        }
+    })
+}
+
+struct Window {
+    pieces: Vec<(usize, Buffer, DeviceRange, Option<SegmentPin>)>,
+    answer: Receiver<Result<Vec<AlignedBuf>>>,
+}
+
+/// Many cold pieces: a shard's ring keeps them in flight; this thread verifies and copies one
+/// window while the next is read.
+async fn read_by_shard(
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    held: &Held,
+    cold: &[Cold],
+    dst: &mut [u8],
+) -> Result<()> {
+    let mut windows: VecDeque<Window> = VecDeque::new();
+    let mut next = 0;
+    while next < cold.len() || !windows.is_empty() {
+        while next < cold.len() && windows.len() < WINDOWS_MAX {
+            let (window, after) = ask_window(core, held, cold, next).await?;
+            windows.push_back(window);
+            next = after;
+        }
+        if let Some(window) = windows.pop_front() {
+            finish_window(core, bucket, held, cold, window, dst).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn ask_window(core: &Arc<Core>, held: &Held, cold: &[Cold], first: usize) -> Result<(Window, usize)> {
+    let mut pieces = Vec::new();
+    let mut bytes = 0;
+    let mut next = first;
+    while next < cold.len() && (bytes < WINDOW_BYTES || next == first) {
+        let extent = &cold[next].extent;
+        let (buffer, pin) = held.locate(core, extent)?;
+        let range = device_range(&buffer, extent.buffer_offset, extent.len)?;
+        bytes += range.len;
+        pieces.push((next, buffer, range, pin));
+        next += 1;
+    }
+    let ranges = pieces.iter().map(|(_, _, range, _)| (range.tier, range.offset, range.len)).collect();
+    let (reply, answer) = oneshot();
+    let shard = core.shard_of(held.hash);
+    core.shards[shard].push(Request::Read(ReadRequest { ranges, reply })).await;
+    Ok((Window { pieces, answer }, next))
+}
+
+async fn finish_window(
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    held: &Held,
+    cold: &[Cold],
+    window: Window,
+    dst: &mut [u8],
+) -> Result<()> {
+    let buffers = match window.answer.await {
+        Ok(answer) => answer?,
+        Err(_) => fail!(Closed, "the store closed during a read"),
+    };
+    for ((at, buffer, range, _pin), bytes) in window.pieces.iter().zip(&buffers) {
+        let piece = &cold[*at];
+        note_cold(core, held, range.tier);
+        let target = &mut dst[piece.target.clone()];
+        if verify_and_copy(buffer, range, bytes.as_slice(), piece.extent.buffer_offset, target).is_err() {
+            // Once more, from the device itself, before it is called corrupt.
+            read_here(core, bucket, held, piece, dst)?;
+        }
+    }
+    Ok(())
+}
+
+fn note_cold(core: &Core, held: &Held, tier: TierId) {
+    if tier.index() > 0 {
+        core.organizer.hint_promotion(held.hash);
+    }
+}
+
+fn corrupt(core: &Core, bucket: &BucketState, held: &Held, buffer: &Buffer, block: usize) -> Error {
+    core.counters.corruptions.fetch_add(1, Ordering::Relaxed);
+    let message = format!(
+        "check block {block} of buffer {} at {:?} does not match its checksum: blob {:?} of bucket {:?}, version {}",
+        buffer.id.0,
+        buffer.location,
+        String::from_utf8_lossy(&held.key),
+        String::from_utf8_lossy(&bucket.name),
+        held.state.version.0,
+    );
+    Error::new(ErrorKind::Corrupt, message)
+}
+
+/// Puts buffers that were read whole into DRAM, if there is room and the version is still the
+/// visible one. Never waits.
+fn admit(core: &Core, bucket: &BucketState, held: &Held, cold: &[Cold], dst: &[u8]) {
+    let mut ranges = Vec::with_capacity(cold.len());
+    for piece in cold {
+        let Ok((buffer, _)) = held.locate(core, &piece.extent) else { continue };
+        let is_whole = piece.extent.buffer_offset == 0 && piece.extent.len == buffer.raw_len;
+        if !is_whole {
+            continue;
+        }
+        let Some(slot) = super::room::allocate(core, buffer.raw_len as usize) else { break };
+        core.dram.fill(slot, 0, &dst[piece.target.clone()]);
+        let fresh = Fresh { buffer: buffer.id, dirty: false, len: buffer.raw_len };
+        ranges.push(DirRange {
+            value_offset: piece.extent.value_offset,
+            len: piece.extent.len,
+            slot,
+            slot_offset: 0,
+            fresh: Some(fresh),
+        });
+    }
+    if ranges.is_empty() {
+        return;
+    }
+    let room = held.resident.len() + ranges.len() + ADMIT_BUFFERS_MAX;
+    let Some(head) = super::room::allocate(core, Dram::head_len(held.key.len(), room)) else {
+        ranges.iter().for_each(|range| core.dram.discard(range.slot));
+        return;
+    };
+    let mut stripe = core.index.lock(held.hash);
+    let (entry, dir) = stripe.get_with_dir(held.hash, bucket.id, &held.key);
+    let current = entry.is_some_and(|entry| entry.visible.version == held.state.version);
+    let fits = core
+        .dram
+        .lookup(dir, held.hash, bucket.id, &held.key)
+        .is_none_or(|old| old.range_count() + ranges.len() <= room);
+    if current && fits {
+        core.dram.admit(
+            dir,
+            &PublishHead {
+                head,
+                hash: held.hash,
+                bucket: bucket.id,
+                key: &held.key,
+                version: held.state.version,
+                len: held.state.len,
+                ranges: &ranges,
+            },
+        );
+    } else {
+        drop(stripe);
+        core.dram.discard(head);
+        ranges.iter().for_each(|range| core.dram.discard(range.slot));
+    }
+}

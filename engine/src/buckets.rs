@@ -1,0 +1,232 @@
+//! The buckets of a store, by id and by name.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use std::collections::{HashMap, HashSet};
+use parking_lot::RwLock;
+
+use crate::core::Core;
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::ordered::OrderedKeys;
+use crate::index::state::BlobState;
+use crate::io::wait::WaitList;
+use crate::limits::STRIPES;
+use crate::log::record::BucketRecord;
+use crate::log::root::BucketEntry;
+use crate::types::BucketId;
+
+/// One bucket.
+pub struct BucketState {
+    /// Its number, never used again.
+    pub id: BucketId,
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// Its defaults.
+    pub options: BucketRecord,
+    /// Its keys in order.
+    pub keys: OrderedKeys,
+    bytes: AtomicU64,
+    blobs: AtomicU64,
+    changes: AtomicU64,
+    dying: AtomicBool,
+    drained: WaitList,
+}
+
+/// A change under way in a bucket: the bucket is not destroyed before it ends.
+pub struct ChangeGuard<'a>(&'a BucketState);
+
+impl Drop for ChangeGuard<'_> {
+    fn drop(&mut self) {
+        if self.0.changes.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.dying.load(Ordering::SeqCst) {
+            self.0.drained.wake_all();
+        }
+    }
+}
+
+impl BucketState {
+    fn new(id: BucketId, name: &[u8], options: BucketRecord) -> BucketState {
+        BucketState {
+            id,
+            name: name.into(),
+            options,
+            keys: OrderedKeys::default(),
+            bytes: AtomicU64::new(0),
+            blobs: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            dying: AtomicBool::new(false),
+            drained: WaitList::default(),
+        }
+    }
+
+    /// Blobs in the bucket.
+    pub fn blob_count(&self) -> u64 {
+        self.blobs.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of their values.
+    pub fn byte_count(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Refuses calls once the bucket is destroyed.
+    pub fn check_alive(&self) -> Result<()> {
+        if self.dying.load(Ordering::SeqCst) {
+            let name = String::from_utf8_lossy(&self.name).into_owned();
+            return Err(Error::new(ErrorKind::BucketNotFound, format!("bucket {name:?} was destroyed")));
+        }
+        Ok(())
+    }
+
+    /// The largest buffer of its blobs.
+    pub fn buffer_size(&self, core: &Core) -> u32 {
+        match self.options.buffer_size {
+            0 => core.settings.buffer_size,
+            size => size,
+        }
+    }
+
+    /// Begins a change.
+    pub fn begin_change(&self) -> Result<ChangeGuard<'_>> {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        let guard = ChangeGuard(self);
+        self.check_alive()?;
+        Ok(guard)
+    }
+
+    /// Claims the whole bucket: refuses new changes and waits for those under way. False if
+    /// somebody else destroys it already.
+    pub async fn begin_destroy(&self) -> bool {
+        if self.dying.swap(true, Ordering::SeqCst) {
+            return false;
+        }
+        loop {
+            let ticket = self.drained.ticket();
+            if self.changes.load(Ordering::SeqCst) == 0 {
+                return true;
+            }
+            ticket.await;
+        }
+    }
+
+    /// The destroy was not logged: the bucket lives on.
+    pub fn abandon_destroy(&self) {
+        self.dying.store(false, Ordering::SeqCst);
+    }
+
+    /// Keeps keys and counts in step with a visible change, inside the key's stripe lock.
+    pub fn note_change(&self, key: &Arc<[u8]>, old: &BlobState, new: &BlobState) {
+        if new.exists() && !old.exists() {
+            self.keys.insert(key.clone());
+            self.blobs.fetch_add(1, Ordering::Relaxed);
+        } else if old.exists() && !new.exists() {
+            self.keys.remove(key);
+            self.blobs.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.bytes.fetch_add(new.len.wrapping_sub(old.len), Ordering::Relaxed);
+    }
+}
+
+/// All buckets.
+#[derive(Default)]
+pub struct Buckets {
+    by_id: RwLock<HashMap<BucketId, Arc<BucketState>>>,
+    by_name: RwLock<HashMap<Box<[u8]>, Arc<BucketState>>>,
+    next: AtomicU32,
+    /// Taken while a bucket is created, so that a name is given once.
+    pub creating: parking_lot::Mutex<HashSet<Box<[u8]>>>,
+}
+
+impl Buckets {
+    /// A number for a new bucket.
+    pub fn take_id(&self) -> BucketId {
+        BucketId(self.next.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Recovery: numbers up to this one have been used.
+    pub fn raise_ids(&self, used: BucketId) {
+        self.next.fetch_max(used.0, Ordering::Relaxed);
+    }
+
+    /// Adds a bucket that the log knows.
+    pub fn insert(&self, id: BucketId, name: &[u8], options: BucketRecord) {
+        let state = Arc::new(BucketState::new(id, name, options));
+        self.raise_ids(id);
+        self.by_id.write().insert(id, state.clone());
+        self.by_name.write().insert(name.into(), state);
+    }
+
+    /// The bucket of a name.
+    pub fn by_name(&self, name: &[u8]) -> Option<Arc<BucketState>> {
+        self.by_name.read().get(name).cloned()
+    }
+
+    /// The bucket of a number.
+    pub fn by_id(&self, id: BucketId) -> Option<Arc<BucketState>> {
+        self.by_id.read().get(&id).cloned()
+    }
+
+    /// Buckets there are.
+    pub fn len(&self) -> usize {
+        self.by_id.read().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Blobs in all buckets.
+    pub fn blob_count(&self) -> u64 {
+        self.by_id.read().values().map(|bucket| bucket.blob_count()).sum()
+    }
+
+    /// All buckets, by name.
+    pub fn list(&self) -> Vec<Arc<BucketState>> {
+        let mut all: Vec<_> = self.by_id.read().values().cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// See [`BucketState::note_change`].
+    pub fn note_change(&self, bucket: BucketId, key: &Arc<[u8]>, old: &BlobState, new: &BlobState) {
+        if let Some(state) = self.by_id.read().get(&bucket) {
+            state.note_change(key, old, new);
+        }
+    }
+
+    /// The highest number used plus one, and the buckets for a checkpoint's root.
+    pub fn for_root(&self) -> (u32, Vec<BucketEntry>) {
+        let mut entries: Vec<_> = self
+            .by_id
+            .read()
+            .values()
+            .map(|bucket| BucketEntry {
+                bucket: bucket.id,
+                name: bucket.name.clone(),
+                options: bucket.options,
+            })
+            .collect();
+        entries.sort_by_key(|entry| entry.bucket);
+        (self.next.load(Ordering::Relaxed) + 1, entries)
+    }
+
+    /// Removes a destroyed bucket with everything in it. Walks the whole index: tombstones and
+    /// keys that only the log holds stand in no ordered map.
+    pub fn remove(&self, core: &Core, id: BucketId) {
+        let Some(bucket) = self.by_id.write().remove(&id) else { return };
+        self.by_name.write().remove(&bucket.name);
+        for number in 0..STRIPES {
+            let removed = {
+                let mut stripe = core.index.lock_number(number);
+                let removed = core.index.remove_where(&mut stripe, |entry| entry.bucket == id);
+                for entry in &removed {
+                    core.dram.remove(&mut stripe.dir, entry.hash, id, &entry.key);
+                }
+                removed
+            };
+            removed.iter().for_each(|entry| entry.bury(&core.space));
+            core.index.stripe_by_number(number).released.wake_all();
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! What callers, shards and the organizer share, and the messages between them.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::buckets::Buckets;
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::Index;
+use crate::index::extents::Extent;
+use crate::index::state::Buffer;
+use crate::index::table::BufferTable;
+use crate::io::Devices;
+use crate::io::buffer::{AlignedBuf, BufferPool};
+use crate::io::runtime::Runtime;
+use crate::io::wait::{Sender, WaitList};
+use crate::limits::UNFLUSHED_MAX;
+use crate::log::record::{MoveSubject, Record, SegmentKind};
+use crate::mailbox::Mailbox;
+use crate::organizer::Kick;
+use crate::stats::Counters;
+use crate::tier::dram::{DirRange, Dram, OwnedPin};
+use crate::tier::space::Space;
+use crate::types::{
+    BatchSeq, BucketId, BufferId, Durability, Epoch, Location, SlotId, TierId, TierSegment, Uuid,
+    Version,
+};
+
+/// One store, open.
+pub struct Core {
+    /// Clock, randomness, waiting.
+    pub runtime: Runtime,
+    /// The tiers' files.
+    pub devices: Devices,
+    /// Aligned memory for device I/O.
+    pub pool: Arc<BufferPool>,
+    /// Segments.
+    pub space: Arc<Space>,
+    /// Buffers by id.
+    pub table: Arc<BufferTable>,
+    /// Keys.
+    pub index: Index,
+    /// The arena and its directory.
+    pub dram: Arc<Dram>,
+    /// Buckets by id and name.
+    pub buckets: Buckets,
+    /// One queue per shard; shard 0 owns the log. Empty in a store without devices.
+    pub shards: Box<[Mailbox<Request>]>,
+    /// Keys that wait to be written behind, per shard.
+    pub dirty: Box<[crate::shard::behind::DirtyQueue]>,
+    /// The log as others see it.
+    pub log: LogView,
+    /// Wakes the organizer.
+    pub organizer: Kick,
+    /// What has been counted.
+    pub counters: Counters,
+    /// Identity and settings.
+    pub settings: Settings,
+    next_version: AtomicU64,
+    closing: AtomicBool,
+    /// Operations under way that may wait for a shard.
+    operations: AtomicU64,
+    idle: WaitList,
+    poison: OnceLock<Error>,
+}
+
+/// What does not change while the store is open.
+pub struct Settings {
+    /// The store's identity.
+    pub store: Uuid,
+    /// This open's number.
+    pub epoch: Epoch,
+    /// The level of puts that name none, in buckets that name none.
+    pub durability: Durability,
+    /// Largest buffer.
+    pub buffer_size: u32,
+    /// A dirty key is written behind after this long.
+    pub flush_interval: Duration,
+    /// Checksum Memory puts when they enter, not only when they are written behind.
+    pub checksum_at_entry: bool,
+    /// Bytes of memory for everything together.
+    pub memory_budget: u64,
+}
+
+/// The log's positions, for those who do not own it.
+#[derive(Default)]
+pub struct LogView {
+    watermark: AtomicU64,
+    /// Woken when the watermark rises, and when the engine is poisoned.
+    pub flushed: WaitList,
+}
+
+impl LogView {
+    /// W: flushes cover every batch up to this one and all the data they name.
+    pub fn watermark(&self) -> BatchSeq {
+        BatchSeq(self.watermark.load(Ordering::Acquire))
+    }
+
+    /// Raises W. For the log's owner.
+    pub fn raise_watermark(&self, to: BatchSeq) {
+        let before = self.watermark.fetch_max(to.0, Ordering::AcqRel);
+        assert!(before <= to.0, "the watermark sank from {before} to {to:?}");
+        self.flushed.wake_all();
+    }
+}
+
+/// The parts of a [`Core`] that the store's opening has made.
+pub struct Parts {
+    /// See the fields of [`Core`].
+    pub runtime: Runtime,
+    /// The tiers' files.
+    pub devices: Devices,
+    /// Aligned memory for device I/O.
+    pub pool: Arc<BufferPool>,
+    /// Segments.
+    pub space: Arc<Space>,
+    /// Buffers by id.
+    pub table: Arc<BufferTable>,
+    /// Keys.
+    pub index: Index,
+    /// The arena and its directory.
+    pub dram: Arc<Dram>,
+    /// Buckets by id and name.
+    pub buckets: Buckets,
+    /// Shards to make room for.
+    pub shards: usize,
+    /// Identity and settings.
+    pub settings: Settings,
+    /// The first version of this epoch.
+    pub first_version: Version,
+    /// What recovery found to be flushed.
+    pub watermark: BatchSeq,
+}
+
+impl Core {
+    /// A store of these parts, with no shard running yet.
+    pub fn new(parts: Parts) -> Core {
+        let log = LogView::default();
+        log.raise_watermark(parts.watermark);
+        Core {
+            runtime: parts.runtime,
+            devices: parts.devices,
+            pool: parts.pool,
+            space: parts.space,
+            table: parts.table,
+            index: parts.index,
+            dram: parts.dram,
+            buckets: parts.buckets,
+            shards: (0..parts.shards).map(|_| Mailbox::default()).collect(),
+            dirty: (0..parts.shards).map(|_| Default::default()).collect(),
+            log,
+            organizer: Kick::default(),
+            counters: Counters::default(),
+            settings: parts.settings,
+            next_version: AtomicU64::new(parts.first_version.0),
+            closing: AtomicBool::new(false),
+            operations: AtomicU64::new(0),
+            idle: WaitList::default(),
+            poison: OnceLock::new(),
+        }
+    }
+
+    /// The next version. For a key's change, called under the key's stripe lock.
+    pub fn next_version(&self) -> Version {
+        Version(self.next_version.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Above every version and buffer id used so far.
+    pub fn peek_version(&self) -> Version {
+        Version(self.next_version.load(Ordering::Relaxed))
+    }
+
+    /// An id for a buffer that is not a whole value.
+    pub fn next_buffer(&self) -> BufferId {
+        BufferId(self.next_version().0)
+    }
+
+    /// Whether there is a device tier.
+    pub fn is_persistent(&self) -> bool {
+        !self.shards.is_empty()
+    }
+
+    /// Sets device space aside for dirty bytes. A store without devices needs none.
+    pub fn reserve_dirty(&self, bytes: u64) -> bool {
+        if self.is_persistent() {
+            return self.space.reserve(bytes);
+        }
+        self.space.reserve_unchecked(bytes);
+        true
+    }
+
+    /// The shard that serves a hash.
+    pub fn shard_of(&self, hash: u64) -> usize {
+        (hash >> 32) as usize % self.shards.len().max(1)
+    }
+
+    /// Refuses calls once the store is closing or poisoned.
+    pub fn check_open(&self) -> Result<()> {
+        if self.closing.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the store is closed"));
+        }
+        Ok(())
+    }
+
+    /// Refuses changes once the store is closing, or the engine is poisoned; verified reads go
+    /// on.
+    pub fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        self.check_poison()
+    }
+
+    /// Refuses device writes once the engine is poisoned; a closing store still writes.
+    pub fn check_poison(&self) -> Result<()> {
+        self.poison.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Begins an operation that may wait for a shard: closing waits for its end.
+    pub fn begin_operation(&self) -> Result<OperationGuard<'_>> {
+        self.operations.fetch_add(1, Ordering::SeqCst);
+        let guard = OperationGuard(self);
+        self.check_open()?;
+        Ok(guard)
+    }
+
+    /// Waits until no operation is under way, once no new ones are let in.
+    pub async fn wait_for_operations(&self) {
+        loop {
+            let ticket = self.idle.ticket();
+            if self.operations.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            ticket.await;
+        }
+    }
+
+    /// From now on calls are refused. False if that was so before.
+    pub fn begin_close(&self) -> bool {
+        !self.closing.swap(true, Ordering::SeqCst)
+    }
+
+    /// Stops all changes: a device failed in a way that must not be retried, or an invariant
+    /// broke. The first reason stays.
+    pub fn poison(&self, error: Error) {
+        if self.poison.set(error).is_ok() {
+            self.log.flushed.wake_all();
+            self.space.changed.wake_all();
+            self.shards.iter().for_each(Mailbox::ring);
+        }
+    }
+
+    /// Why changes are refused, if they are.
+    pub fn poisoned(&self) -> Option<&Error> {
+        self.poison.get()
+    }
+
+    /// Bytes written to any device and not yet covered by a flush.
+    pub fn unflushed_bytes(&self) -> u64 {
+        self.space
+            .tiers()
+            .iter()
+            .map(|tier| tier.counters.unflushed_bytes.load(Ordering::Acquire))
+            .sum()
+    }
+
+    /// Waits until less than the bound is unflushed, asking for a flush.
+    pub async fn wait_for_flush_room(&self) -> Result<()> {
+        while self.unflushed_bytes() > UNFLUSHED_MAX {
+            let ticket = self.log.flushed.ticket();
+            self.check_poison()?;
+            if self.unflushed_bytes() <= UNFLUSHED_MAX {
+                break;
+            }
+            self.shards[0].ring();
+            ticket.await;
+        }
+        Ok(())
+    }
+
+    /// Sends a request to a shard and waits for the answer.
+    pub async fn ask<T>(
+        &self,
+        shard: usize,
+        request: impl FnOnce(Sender<Result<T>>) -> Request,
+    ) -> Result<T> {
+        let (sender, receiver) = crate::io::wait::oneshot();
+        self.shards[shard].push(request(sender)).await;
+        match receiver.await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.poison.get().cloned().unwrap_or_else(|| {
+                Error::new(ErrorKind::Closed, "the store closed before the request was done")
+            })),
+        }
+    }
+}
+
+/// See [`Core::begin_operation`].
+pub struct OperationGuard<'a>(&'a Core);
+
+impl Drop for OperationGuard<'_> {
+    fn drop(&mut self) {
+        let last = self.0.operations.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && self.0.closing.load(Ordering::SeqCst) {
+            self.0.idle.wake_all();
+        }
+    }
+}
+
+/// What is asked of a shard.
+pub enum Request {
+    /// Append one buffer to a segment.
+    Write(WriteRequest),
+    /// Read and verify ranges of devices.
+    Read(ReadRequest),
+    /// Write behind everything dirty as of now; answer when it is logged.
+    WriteBehind(Sender<Result<()>>),
+    /// Log a change of one blob. Shard 0.
+    Commit(Box<Commit>),
+    /// Log a move of a buffer, if it still is where it was. Shard 0.
+    Move(MoveRequest),
+    /// Log a change of the list of buckets. Shard 0.
+    Bucket(Record, Sender<Result<()>>),
+    /// Log that a segment was opened. Shard 0. Not answered: what names the segment follows it.
+    SegmentOpened(TierSegment, u32, SegmentKind),
+    /// Make everything acknowledged durable. Shard 0.
+    Flush(Sender<Result<()>>),
+    /// Free what may be reused, now. Shard 0.
+    Reclaim,
+    /// End: write what is left, then stop.
+    Stop,
+}
+
+/// A buffer on its way to a segment.
+pub struct WriteRequest {
+    /// The stored bytes.
+    pub buf: AlignedBuf,
+    /// Its facts; the location is still to come.
+    pub buffer: Buffer,
+    /// For the segment's summary.
+    pub name: BufferName,
+    /// Answered with the location once the device has the bytes.
+    pub reply: Sender<Result<Location>>,
+}
+
+/// What a segment summary says of a buffer.
+#[derive(Clone)]
+pub struct BufferName {
+    /// The bucket of the blob it was written for.
+    pub bucket: BucketId,
+    /// The key of that blob.
+    pub key: Arc<[u8]>,
+    /// The version of that blob.
+    pub version: Version,
+    /// The byte of the value that the buffer begins with.
+    pub value_offset: u64,
+    /// Whether it goes to the buffer table.
+    pub table: bool,
+}
+
+/// Aligned device ranges to read.
+pub struct ReadRequest {
+    /// Tier, offset, length: multiples of the block.
+    pub ranges: Vec<(TierId, u64, usize)>,
+    /// The bytes, range by range, or the first error.
+    pub reply: Sender<Result<Vec<AlignedBuf>>>,
+}
+
+/// A change of one blob, ready to be logged.
+pub struct Commit {
+    /// Hash of bucket and key.
+    pub hash: u64,
+    /// The bucket.
+    pub bucket: BucketId,
+    /// The key.
+    pub key: Arc<[u8]>,
+    /// The version it makes.
+    pub version: Version,
+    /// The new state.
+    pub change: Change,
+    /// Who sent it.
+    pub origin: Origin,
+    /// Acknowledged at this level.
+    pub level: Durability,
+    /// Answered when acknowledged.
+    pub reply: Sender<Result<()>>,
+}
+
+/// The new state of a blob.
+pub enum Change {
+    /// There is no blob any more.
+    Delete,
+    /// This is the value.
+    Put {
+        /// Its length.
+        len: u64,
+        /// Its whole extent map.
+        extents: Vec<Extent>,
+        /// The buffers of the map that the log does not know yet.
+        buffers: Vec<NewBuffer>,
+        /// The same change against the logged predecessor, where that is shorter.
+        splice: Option<Splice>,
+        /// Slots already filled with the value, to become its DRAM copy.
+        dram: Option<DramImage>,
+    },
+}
+
+/// A change of a map as a difference.
+pub struct Splice {
+    /// The version it applies to.
+    pub base: Version,
+    /// The range of the value it replaces.
+    pub cut: std::ops::Range<u64>,
+    /// What comes there.
+    pub extents: Vec<Extent>,
+}
+
+/// A buffer that a commit defines.
+pub struct NewBuffer {
+    /// Its facts. The location counts unless the bytes ride in the batch.
+    pub buffer: Buffer,
+    /// Where the bytes are.
+    pub source: Source,
+}
+
+/// Where a new buffer's bytes are when its commit is logged.
+pub enum Source {
+    /// On a device, written for this commit; dead if the commit fails.
+    Written,
+    /// On a device since long: the lone buffer of the predecessor, handed to the table.
+    Inherited,
+    /// In memory, to ride in the batch.
+    Inline(Payload),
+}
+
+/// Bytes that ride in a batch.
+pub enum Payload {
+    /// Copied from the caller.
+    Owned(Box<[u8]>),
+    /// In a pinned slot.
+    Slot(OwnedPin),
+}
+
+impl Payload {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Payload::Owned(bytes) => bytes,
+            Payload::Slot(pin) => pin,
+        }
+    }
+}
+
+/// Who sent a commit.
+pub enum Origin {
+    /// An operation that has claimed the key; the claim ends with the acknowledgement.
+    Claimed,
+    /// Write-behind of a Memory change. Dropped unless newer than what is logged. The slots turn
+    /// clean when it is logged.
+    Behind(Vec<(SlotId, BufferId)>),
+}
+
+/// A DRAM copy made ready by the caller; its slots are discarded unless it is published.
+pub struct DramImage {
+    dram: Arc<Dram>,
+    slots: Option<(SlotId, Vec<DirRange>)>,
+}
+
+impl DramImage {
+    /// Takes charge of a head slot and of filled slots.
+    pub fn new(dram: Arc<Dram>, head: SlotId, ranges: Vec<DirRange>) -> DramImage {
+        DramImage { dram, slots: Some((head, ranges)) }
+    }
+
+    /// Gives the slots to a publication.
+    pub fn take(mut self) -> Option<(SlotId, Vec<DirRange>)> {
+        self.slots.take()
+    }
+}
+
+impl Drop for DramImage {
+    fn drop(&mut self) {
+        if let Some((head, ranges)) = self.slots.take() {
+            self.dram.discard(head);
+            ranges.iter().for_each(|range| self.dram.discard(range.slot));
+        }
+    }
+}
+
+/// A buffer that the organizer has copied.
+pub struct MoveRequest {
+    /// Which buffer.
+    pub subject: MoveSubject,
+    /// Where it was.
+    pub from: Location,
+    /// Where the copy is, written but perhaps not flushed.
+    pub to: Location,
+    /// Its stored length.
+    pub stored_len: u32,
+    /// True if the move took place; the copy is dead otherwise.
+    pub reply: Sender<Result<bool>>,
+}

@@ -1,0 +1,221 @@
+//! The index: key -> blob, extent maps, ordered keys, the buffer table. No I/O.
+//!
+//! * [`entry`]: one key. [`state`]: one version of a blob. [`extents`]: maps as values.
+//! * [`table`]: buffers by id. [`ordered`]: keys in order.
+//!
+//! Keys live in [`STRIPES`] stripes by hash, each with a lock that also guards the stripe's part
+//! of the DRAM directory. No stripe lock is held across a copy, a wait, I/O or a hook. Locks nest
+//! downwards only: stripe, ordered map, table shard, free list.
+
+pub mod entry;
+pub mod extents;
+pub mod ordered;
+pub mod state;
+pub mod table;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use hashbrown::HashTable;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::index::entry::{Entry, entry_bytes};
+use crate::io::wait::WaitList;
+use crate::limits::{PARTITIONS, STRIPES};
+use crate::tier::dram::{DirStripe, Dram};
+use crate::types::BucketId;
+
+/// Memory that the engine may use, and the part that index and table use.
+pub struct MemoryBudget {
+    limit_bytes: i64,
+    index_bytes: AtomicI64,
+}
+
+impl MemoryBudget {
+    /// `limit_bytes` for index and table: the configured budget less arena, pools and queues.
+    pub fn new(limit_bytes: u64) -> MemoryBudget {
+        MemoryBudget { limit_bytes: limit_bytes as i64, index_bytes: AtomicI64::new(0) }
+    }
+
+    /// Counts memory taken (or, negative, given back).
+    pub fn add(&self, bytes: i64) {
+        self.index_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether `bytes` more would stay within the budget.
+    pub fn allows(&self, bytes: u64) -> bool {
+        self.index_bytes.load(Ordering::Relaxed) + bytes as i64 <= self.limit_bytes
+    }
+
+    /// Bytes in use.
+    pub fn used_bytes(&self) -> u64 {
+        u64::try_from(self.index_bytes.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Bytes allowed.
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit_bytes as u64
+    }
+}
+
+/// A part of the index under one lock.
+pub struct Stripe {
+    inner: Mutex<StripeInner>,
+    /// Woken when a claim of a key in this stripe is released.
+    pub released: WaitList,
+}
+
+/// What a stripe's lock guards.
+pub struct StripeInner {
+    entries: HashTable<Entry>,
+    /// Proof, for the DRAM directory, that the lock is held.
+    pub dir: DirStripe,
+}
+
+impl StripeInner {
+    /// The entry of a key.
+    pub fn get(&mut self, hash: u64, bucket: BucketId, key: &[u8]) -> Option<&mut Entry> {
+        self.entries.find_mut(hash, |entry| is(entry, hash, bucket, key))
+    }
+
+    /// The entry and the directory, both changeable.
+    pub fn get_with_dir(
+        &mut self,
+        hash: u64,
+        bucket: BucketId,
+        key: &[u8],
+    ) -> (Option<&mut Entry>, &mut DirStripe) {
+        (self.entries.find_mut(hash, |entry| is(entry, hash, bucket, key)), &mut self.dir)
+    }
+
+    /// Every entry with this hash: almost always one.
+    pub fn with_hash(&mut self, hash: u64) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_hash_mut(hash).filter(move |entry| entry.hash == hash)
+    }
+
+    /// All entries of the stripe.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// All entries of the stripe, changeable.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut()
+    }
+}
+
+fn is(entry: &Entry, hash: u64, bucket: BucketId, key: &[u8]) -> bool {
+    entry.hash == hash && entry.bucket == bucket && *entry.key == *key
+}
+
+/// All stripes.
+pub struct Index {
+    stripes: Box<[Stripe]>,
+    seed: u64,
+    budget: Arc<MemoryBudget>,
+}
+
+impl Index {
+    /// An empty index. `seed` keys the hash, so that nobody can choose colliding keys.
+    pub fn new(seed: u64, dram: &Dram, budget: Arc<MemoryBudget>) -> Index {
+        let stripe = |number| Stripe {
+            inner: Mutex::new(StripeInner {
+                entries: HashTable::new(),
+                dir: dram.dir_stripe(number),
+            }),
+            released: WaitList::default(),
+        };
+        Index { stripes: (0..STRIPES).map(stripe).collect(), seed, budget }
+    }
+
+    /// Hash of a bucket's key, stable across reopens.
+    pub fn hash(&self, bucket: BucketId, key: &[u8]) -> u64 {
+        Index::hash_with(self.seed, bucket, key)
+    }
+
+    /// [`hash`](Self::hash), for recovery, which has no index yet.
+    pub fn hash_with(seed: u64, bucket: BucketId, key: &[u8]) -> u64 {
+        // The bucket goes into the seed by a multiplication that keeps buckets apart.
+        let seed = seed ^ u64::from(bucket.0).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        xxhash_rust::xxh3::xxh3_64_with_seed(key, seed)
+    }
+
+    /// The stripe of a hash.
+    pub fn stripe(&self, hash: u64) -> &Stripe {
+        &self.stripes[hash as usize % STRIPES]
+    }
+
+    /// A stripe by number.
+    pub fn stripe_by_number(&self, number: usize) -> &Stripe {
+        &self.stripes[number]
+    }
+
+    /// Locks the stripe of a hash.
+    pub fn lock(&self, hash: u64) -> MutexGuard<'_, StripeInner> {
+        self.stripe(hash).inner.lock()
+    }
+
+    /// Locks a stripe by number.
+    pub fn lock_number(&self, number: usize) -> MutexGuard<'_, StripeInner> {
+        self.stripes[number].inner.lock()
+    }
+
+    /// The checkpoint partition of a hash.
+    pub fn partition(hash: u64) -> usize {
+        hash as usize % STRIPES % PARTITIONS
+    }
+
+    /// The stripes of a partition.
+    pub fn stripes_of(partition: usize) -> impl Iterator<Item = usize> {
+        (partition..STRIPES).step_by(PARTITIONS)
+    }
+
+    /// Memory of index and table.
+    pub fn budget(&self) -> &MemoryBudget {
+        &self.budget
+    }
+
+    /// The key's entry, made if there is none. The caller has checked the memory budget.
+    pub fn get_or_insert<'a>(
+        &self,
+        stripe: &'a mut StripeInner,
+        hash: u64,
+        bucket: BucketId,
+        key: &[u8],
+    ) -> &'a mut Entry {
+        let entry = stripe.entries.entry(
+            hash,
+            |entry| is(entry, hash, bucket, key),
+            |entry| entry.hash,
+        );
+        match entry {
+            hashbrown::hash_table::Entry::Occupied(occupied) => occupied.into_mut(),
+            hashbrown::hash_table::Entry::Vacant(vacant) => {
+                self.budget.add(entry_bytes(key.len()) as i64);
+                vacant.insert(Entry::new(hash, bucket, key.into())).into_mut()
+            }
+        }
+    }
+
+    /// Removes the key's entry if nothing is known or going on there any more.
+    pub fn remove_if_vacant(&self, stripe: &mut StripeInner, hash: u64, bucket: BucketId, key: &[u8]) {
+        if let Ok(occupied) = stripe.entries.find_entry(hash, |entry| is(entry, hash, bucket, key))
+            && occupied.get().is_vacant()
+        {
+            occupied.remove();
+            self.budget.add(-(entry_bytes(key.len()) as i64));
+        }
+    }
+
+    /// Removes entries for which `doomed` says so, whatever their state. For a destroyed bucket.
+    pub fn remove_where(
+        &self,
+        stripe: &mut StripeInner,
+        mut doomed: impl FnMut(&Entry) -> bool,
+    ) -> Vec<Entry> {
+        let removed: Vec<Entry> = stripe.entries.extract_if(|entry| doomed(entry)).collect();
+        let bytes: u64 = removed.iter().map(|entry| entry_bytes(entry.key.len())).sum();
+        self.budget.add(-(bytes as i64));
+        removed
+    }
+}

@@ -1,0 +1,477 @@
+//! The records: one change each, self-contained, validated the same way written and read.
+
+use std::ops::Range;
+
+use super::codec::{Decoder, Encoder, check_location, pad8};
+pub use super::fields::{BucketRecord, SegmentKind};
+use super::fields::{
+    bucket_len, check_tier, decode_bucket, decode_segment, encode_bucket, encode_segment,
+};
+pub use super::map::{BufferDef, ENCODING_RAW, Extent};
+use super::map::{
+    check_key, check_map, check_name, decode_counts, decode_map, encode_map, map_len,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::KEY_LEN_MAX;
+use crate::types::{BucketId, BufferId, Location, TierSegment, Version};
+
+/// Bytes of a record's header: kind, flags, length.
+pub const RECORD_HEADER_LEN: usize = 8;
+
+const PUT_FIXED: usize = 32;
+const SPLICE_FIXED: usize = 56;
+const DELETE_FIXED: usize = 16;
+const MOVE_FIXED: usize = 32;
+const BUCKET_DESTROY_FIXED: usize = 8;
+const SEGMENT_FIXED: usize = 16;
+
+const _: () = assert!(PUT_FIXED.is_multiple_of(8) && SPLICE_FIXED.is_multiple_of(8));
+const _: () = assert!(DELETE_FIXED.is_multiple_of(8) && MOVE_FIXED.is_multiple_of(8));
+const _: () = assert!(BUCKET_DESTROY_FIXED.is_multiple_of(8) && SEGMENT_FIXED.is_multiple_of(8));
+
+/// The number of a record's kind on disk. Numbers are never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u16)]
+pub enum RecordKind {
+    /// [`Record::Put`]
+    Put = 1,
+    /// [`Record::Splice`]
+    Splice = 2,
+    /// [`Record::Delete`]
+    Delete = 3,
+    /// [`Record::Move`]
+    Move = 4,
+    /// [`Record::BucketCreate`]
+    BucketCreate = 5,
+    /// [`Record::BucketDestroy`]
+    BucketDestroy = 6,
+    /// [`Record::SegmentOpen`]
+    SegmentOpen = 7,
+    /// [`Record::SegmentFree`]
+    SegmentFree = 8,
+    /// [`Record::Marker`]
+    Marker = 9,
+}
+
+/// One change of the store's state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Record {
+    /// The new whole state of a blob.
+    Put {
+        /// The bucket.
+        bucket: BucketId,
+        /// The key.
+        key: Box<[u8]>,
+        /// The version this creates.
+        version: Version,
+        /// Length of the value.
+        len: u64,
+        /// What the value is, ascending; gaps are holes.
+        extents: Vec<Extent>,
+        /// Buffers that appear with this record, ascending by id.
+        buffers: Vec<BufferDef>,
+    },
+    /// The new state of a blob as a change of its logged predecessor: the range `cut` of the
+    /// map of `base` is replaced by `extents`, the length becomes `len`. Appends, partial puts
+    /// and truncation (no extents) of huge blobs cost what they change.
+    Splice {
+        /// The bucket.
+        bucket: BucketId,
+        /// The key.
+        key: Box<[u8]>,
+        /// The version that is changed: the key's last logged one.
+        base: Version,
+        /// The version this creates.
+        version: Version,
+        /// New length of the value.
+        len: u64,
+        /// The range of the value whose map is replaced.
+        cut: Range<u64>,
+        /// The new map of that range, ascending.
+        extents: Vec<Extent>,
+        /// Buffers that appear with this record, ascending by id.
+        buffers: Vec<BufferDef>,
+    },
+    /// A blob is gone.
+    Delete {
+        /// The bucket.
+        bucket: BucketId,
+        /// The key.
+        key: Box<[u8]>,
+        /// The version of the deletion.
+        version: Version,
+    },
+    /// A buffer's bytes have been copied to another place. Applies where the buffer is still at
+    /// `from`.
+    Move {
+        /// Which buffer.
+        subject: MoveSubject,
+        /// The place it leaves.
+        from: Location,
+        /// The place it has reached.
+        to: Location,
+    },
+    /// A bucket appears.
+    BucketCreate {
+        /// Its number, never used before.
+        bucket: BucketId,
+        /// Its name, 1..=255 bytes.
+        name: Box<[u8]>,
+        /// Its defaults and quotas.
+        options: BucketRecord,
+    },
+    /// A bucket and all its blobs are gone.
+    BucketDestroy {
+        /// The bucket.
+        bucket: BucketId,
+    },
+    /// A segment is taken into use.
+    SegmentOpen {
+        /// The segment.
+        segment: TierSegment,
+        /// Its generation, never used before in this store.
+        generation: u32,
+        /// What it will hold.
+        kind: SegmentKind,
+    },
+    /// A segment holds nothing live any more.
+    SegmentFree {
+        /// The segment.
+        segment: TierSegment,
+        /// The generation that ends.
+        generation: u32,
+    },
+    /// Nothing: carries a batch whose header names the watermark.
+    Marker,
+}
+
+/// Whose location a [`Record::Move`] changes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MoveSubject {
+    /// The only buffer of a blob, whose definition stands with the blob.
+    Lone {
+        /// The bucket.
+        bucket: BucketId,
+        /// The key.
+        key: Box<[u8]>,
+        /// The buffer.
+        buffer: BufferId,
+    },
+    /// A buffer of the buffer table.
+    Table {
+        /// The buffer.
+        buffer: BufferId,
+    },
+}
+
+impl RecordKind {
+    fn from_number(number: u16) -> Option<RecordKind> {
+        Record::KINDS.into_iter().find(|&kind| kind as u16 == number)
+    }
+}
+
+impl Record {
+    /// Every kind, for whoever must not forget one.
+    pub const KINDS: [RecordKind; 9] = [
+        RecordKind::Put,
+        RecordKind::Splice,
+        RecordKind::Delete,
+        RecordKind::Move,
+        RecordKind::BucketCreate,
+        RecordKind::BucketDestroy,
+        RecordKind::SegmentOpen,
+        RecordKind::SegmentFree,
+        RecordKind::Marker,
+    ];
+
+    /// The kind of this record.
+    pub fn kind(&self) -> RecordKind {
+        match self {
+            Record::Put { .. } => RecordKind::Put,
+            Record::Splice { .. } => RecordKind::Splice,
+            Record::Delete { .. } => RecordKind::Delete,
+            Record::Move { .. } => RecordKind::Move,
+            Record::BucketCreate { .. } => RecordKind::BucketCreate,
+            Record::BucketDestroy { .. } => RecordKind::BucketDestroy,
+            Record::SegmentOpen { .. } => RecordKind::SegmentOpen,
+            Record::SegmentFree { .. } => RecordKind::SegmentFree,
+            Record::Marker => RecordKind::Marker,
+        }
+    }
+
+    /// The buffers that appear with this record.
+    pub fn buffers(&self) -> &[BufferDef] {
+        match self {
+            Record::Put { buffers, .. } | Record::Splice { buffers, .. } => buffers,
+            _ => &[],
+        }
+    }
+
+    /// [`buffers`](Self::buffers), to set their locations.
+    pub fn buffers_mut(&mut self) -> &mut [BufferDef] {
+        match self {
+            Record::Put { buffers, .. } | Record::Splice { buffers, .. } => buffers,
+            _ => &mut [],
+        }
+    }
+
+    /// Bytes of this record when encoded, header and padding included. Independent of locations.
+    pub fn encoded_len(&self) -> usize {
+        RECORD_HEADER_LEN
+            + match self {
+                Record::Put { key, extents, buffers, .. } => {
+                    PUT_FIXED + pad8(key.len()) + map_len(extents, buffers)
+                }
+                Record::Splice { key, extents, buffers, .. } => {
+                    SPLICE_FIXED + pad8(key.len()) + map_len(extents, buffers)
+                }
+                Record::Delete { key, .. } => DELETE_FIXED + pad8(key.len()),
+                Record::Move { subject, .. } => MOVE_FIXED + pad8(subject.key().len()),
+                Record::BucketCreate { name, .. } => bucket_len(name),
+                Record::BucketDestroy { .. } => BUCKET_DESTROY_FIXED,
+                Record::SegmentOpen { .. } | Record::SegmentFree { .. } => SEGMENT_FIXED,
+                Record::Marker => 0,
+            }
+    }
+
+    /// Appends this record. The encoder's position must be a multiple of 8.
+    pub fn encode(&self, out: &mut Encoder<'_>) {
+        out.u16(self.kind() as u16);
+        out.u16(0);
+        out.len32(self.encoded_len());
+        match self {
+            Record::Put { bucket, key, version, len, extents, buffers } => {
+                encode_blob_name(out, *bucket, key);
+                out.u64(version.0);
+                out.u64(*len);
+                encode_key_and_map(out, key, extents, buffers);
+            }
+            Record::Splice { bucket, key, base, version, len, cut, extents, buffers } => {
+                encode_blob_name(out, *bucket, key);
+                [base.0, version.0, *len, cut.start, cut.end].into_iter().for_each(|v| out.u64(v));
+                encode_key_and_map(out, key, extents, buffers);
+            }
+            Record::Delete { bucket, key, version } => {
+                encode_blob_name(out, *bucket, key);
+                out.u64(version.0);
+                out.bytes(key);
+            }
+            Record::Move { subject, from, to } => subject.encode(out, *from, *to),
+            Record::BucketCreate { bucket, name, options } => {
+                encode_bucket(out, *bucket, name, options);
+            }
+            Record::BucketDestroy { bucket } => {
+                out.u32(bucket.0);
+                out.u32(0);
+            }
+            Record::SegmentOpen { segment, generation, kind } => {
+                encode_segment(out, *segment, *generation, *kind as u8);
+            }
+            Record::SegmentFree { segment, generation } => {
+                encode_segment(out, *segment, *generation, 0);
+            }
+            Record::Marker => {}
+        }
+        out.pad_to_8();
+    }
+
+    /// Reads the record at the decoder's position, which must be a multiple of 8.
+    pub fn decode(input: &mut Decoder<'_>) -> Result<Record> {
+        let start = input.position();
+        let number = input.u16("record.kind")?;
+        let flags = input.u16("record.flags")?;
+        let len = input.u32("record.length")? as usize;
+        let Some(kind) = RecordKind::from_number(number) else {
+            return Err(input.error(ErrorKind::Format, format!("record kind {number} is unknown")));
+        };
+        if flags != 0 {
+            let message = format!("flags {flags:#x} of a {kind:?} record are unknown");
+            return Err(input.error(ErrorKind::Format, message));
+        }
+        if len < RECORD_HEADER_LEN || !len.is_multiple_of(8) {
+            return Err(input.corrupt(format!("a {kind:?} record of {len} bytes")));
+        }
+        let body = input.bytes(len - RECORD_HEADER_LEN, "record body")?;
+        let mut body = Decoder::with_base("record", body, start + RECORD_HEADER_LEN);
+        let record = Record::decode_body(kind, &mut body)?;
+        record.validate().map_err(|fault| {
+            Error::new(ErrorKind::Corrupt, format!("{kind:?} record at byte {start}: {fault}"))
+        })?;
+        body.pad_to_8()?;
+        body.finish()?;
+        Ok(record)
+    }
+
+    fn decode_body(kind: RecordKind, input: &mut Decoder<'_>) -> Result<Record> {
+        Ok(match kind {
+            RecordKind::Put => decode_put(input)?,
+            RecordKind::Splice => decode_splice(input)?,
+            RecordKind::Delete => {
+                let (bucket, key_len) = decode_blob_name(input)?;
+                let version = Version(input.u64("version")?);
+                Record::Delete { bucket, key: input.bytes(key_len, "key")?.into(), version }
+            }
+            RecordKind::Move => MoveSubject::decode_move(input)?,
+            RecordKind::BucketCreate => {
+                let (bucket, name, options) = decode_bucket(input)?;
+                Record::BucketCreate { bucket, name, options }
+            }
+            RecordKind::BucketDestroy => {
+                let bucket = BucketId(input.u32("bucket")?);
+                input.zeros(4, "reserved")?;
+                Record::BucketDestroy { bucket }
+            }
+            RecordKind::SegmentOpen => {
+                let (segment, generation, kind) = decode_segment(input, SegmentKind::decode)?;
+                Record::SegmentOpen { segment, generation, kind }
+            }
+            RecordKind::SegmentFree => {
+                let (segment, generation, ()) =
+                    decode_segment(input, |input| input.zeros(1, "reserved"))?;
+                Record::SegmentFree { segment, generation }
+            }
+            RecordKind::Marker => Record::Marker,
+        })
+    }
+
+    /// What would keep a reader from accepting this record, if anything. Checked before a record
+    /// is written: one that cannot be read back would make the store unreadable.
+    pub fn validate(&self) -> std::result::Result<(), String> {
+        match self {
+            Record::Put { key, len, extents, buffers, .. } => {
+                check_key(key)?;
+                check_map(*len, 0..*len, extents, buffers)
+            }
+            Record::Splice { key, base, version, len, cut, extents, buffers, .. } => {
+                check_key(key)?;
+                if base >= version {
+                    return Err(format!("version {} does not follow {}", version.0, base.0));
+                }
+                check_map(*len, cut.clone(), extents, buffers)
+            }
+            Record::Delete { key, .. } => check_key(key),
+            Record::Move { subject, from, to } => {
+                if let MoveSubject::Lone { key, .. } = subject {
+                    check_key(key)?;
+                }
+                check_location(*from, 0)?;
+                check_location(*to, 0)?;
+                if from == to { Err(format!("a move from {from:?} to itself")) } else { Ok(()) }
+            }
+            Record::BucketCreate { name, options, .. } => {
+                check_name(name)?;
+                options.validate()
+            }
+            Record::SegmentOpen { segment, .. } | Record::SegmentFree { segment, .. } => {
+                check_tier(*segment)
+            }
+            Record::BucketDestroy { .. } | Record::Marker => Ok(()),
+        }
+    }
+}
+
+impl MoveSubject {
+    const LONE: u8 = 1;
+    const TABLE: u8 = 2;
+
+    fn key(&self) -> &[u8] {
+        match self {
+            MoveSubject::Lone { key, .. } => key,
+            MoveSubject::Table { .. } => &[],
+        }
+    }
+
+    fn encode(&self, out: &mut Encoder<'_>, from: Location, to: Location) {
+        let (tag, bucket, buffer) = match self {
+            MoveSubject::Lone { bucket, buffer, .. } => (Self::LONE, bucket.0, buffer.0),
+            MoveSubject::Table { buffer } => (Self::TABLE, 0, buffer.0),
+        };
+        out.u32(bucket);
+        out.len16(self.key().len());
+        out.u8(tag);
+        out.u8(0);
+        out.u64(buffer);
+        out.location(from);
+        out.location(to);
+        out.bytes(self.key());
+    }
+
+    fn decode_move(input: &mut Decoder<'_>) -> Result<Record> {
+        let bucket = input.u32("bucket")?;
+        let key_len = input.u16("key_len")?;
+        let tag = input.u8("move.subject")?;
+        input.zeros(1, "reserved")?;
+        let buffer = BufferId(input.u64("buffer")?);
+        let from = input.location("from")?;
+        let to = input.location("to")?;
+        let key = input.bytes(usize::from(key_len), "key")?;
+        let subject = match tag {
+            Self::LONE => MoveSubject::Lone { bucket: BucketId(bucket), key: key.into(), buffer },
+            Self::TABLE if bucket == 0 && key_len == 0 => MoveSubject::Table { buffer },
+            Self::TABLE => return Err(input.corrupt("a table buffer's move names a blob")),
+            _ => {
+                let message = format!("move subject {tag} is unknown");
+                return Err(input.error(ErrorKind::Format, message));
+            }
+        };
+        Ok(Record::Move { subject, from, to })
+    }
+}
+
+fn encode_blob_name(out: &mut Encoder<'_>, bucket: BucketId, key: &[u8]) {
+    out.u32(bucket.0);
+    out.len16(key.len());
+    out.u16(0);
+}
+
+fn decode_blob_name(input: &mut Decoder<'_>) -> Result<(BucketId, usize)> {
+    let bucket = BucketId(input.u32("bucket")?);
+    let key_len = input.u16("key_len")?;
+    input.zeros(2, "reserved")?;
+    // Before anything is read at a position that follows from it.
+    if key_len == 0 || usize::from(key_len) > KEY_LEN_MAX {
+        return Err(input.corrupt(format!("key_len is {key_len}, not 1..={KEY_LEN_MAX}")));
+    }
+    Ok((bucket, usize::from(key_len)))
+}
+
+fn encode_key_and_map(
+    out: &mut Encoder<'_>,
+    key: &[u8],
+    extents: &[Extent],
+    buffers: &[BufferDef],
+) {
+    out.len32(extents.len());
+    out.len32(buffers.len());
+    out.bytes(key);
+    out.pad_to_8();
+    encode_map(out, extents, buffers);
+}
+
+type KeyAndMap = (Box<[u8]>, Vec<Extent>, Vec<BufferDef>);
+
+fn decode_key_and_map(input: &mut Decoder<'_>, key_len: usize) -> Result<KeyAndMap> {
+    let counts = decode_counts(input)?;
+    let key = input.bytes(key_len, "key")?.into();
+    input.pad_to_8()?;
+    let (extents, buffers) = decode_map(input, counts)?;
+    Ok((key, extents, buffers))
+}
+
+fn decode_put(input: &mut Decoder<'_>) -> Result<Record> {
+    let (bucket, key_len) = decode_blob_name(input)?;
+    let version = Version(input.u64("version")?);
+    let len = input.u64("len")?;
+    let (key, extents, buffers) = decode_key_and_map(input, key_len)?;
+    Ok(Record::Put { bucket, key, version, len, extents, buffers })
+}
+
+fn decode_splice(input: &mut Decoder<'_>) -> Result<Record> {
+    let (bucket, key_len) = decode_blob_name(input)?;
+    let base = Version(input.u64("base")?);
+    let version = Version(input.u64("version")?);
+    let len = input.u64("len")?;
+    let cut = input.u64("cut.start")?..input.u64("cut.end")?;
+    let (key, extents, buffers) = decode_key_and_map(input, key_len)?;
+    Ok(Record::Splice { bucket, key, base, version, len, cut, extents, buffers })
+}

@@ -1,0 +1,391 @@
+//! The superblock: the root of trust of a tier. One block per slot, two slots per tier.
+//!
+//! A slot is never written while the other is the only good one: generation g goes to slot
+//! g mod 2, and the next waits for the flush that covers it.
+
+use super::FORMAT_MAJOR;
+use super::codec::{DEVICE_OFFSET_END, Decoder, Encoder, check_seal, seal};
+use super::places::{CHUNK_LEN, CUT_LEN, check_chunks};
+pub use super::places::{CHUNKS_MAX, Chunk, Cut, LogStart};
+use crate::error::{Error, ErrorKind, Result, fail};
+use crate::limits::{BLOCK, CHECK_BLOCK, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, TIERS_MAX};
+use crate::types::{BatchSeq, Epoch, TierId, TierKind, Uuid};
+
+/// First bytes of a superblock.
+pub const SUPERBLOCK_MAGIC: [u8; 8] = *b"isotherm";
+/// Bytes of a superblock.
+pub const SUPERBLOCK_LEN: usize = 4096;
+/// Device offsets of the two slots. The first segment of every tier is reserved for them.
+pub const SUPERBLOCK_SLOTS: [u64; 2] = [0, 65_536];
+/// Most entries of the cut table.
+pub const CUTS_MAX: usize = 64;
+/// Incompatible features that this version can handle.
+pub const INCOMPAT_KNOWN: u64 = 0;
+/// Features that this version can write; a store with others is opened for reading only.
+pub const RO_COMPAT_KNOWN: u64 = 0;
+
+/// The bytes `01 02 03 04`, read as a little-endian field.
+const ENDIAN_MARK: u32 = 0x0403_0201;
+const CRC_AT: usize = SUPERBLOCK_LEN - 4;
+const TIERS_AT: usize = 192;
+const CUTS_AT: usize = TIERS_AT + 16 * TIERS_MAX;
+const CHUNKS_AT: usize = CUTS_AT + CUT_LEN * CUTS_MAX;
+const RESERVED_AT: usize = CHUNKS_AT + CHUNK_LEN * CHUNKS_MAX;
+const _: () = assert!(RESERVED_AT <= CRC_AT && SUPERBLOCK_LEN == BLOCK);
+const _: () = assert!(SUPERBLOCK_SLOTS[1] + (SUPERBLOCK_LEN as u64) <= SEGMENT_SIZE_MIN);
+
+/// Where the checkpoint root is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RootRef {
+    /// The batch at which the root was made.
+    pub seq: BatchSeq,
+    /// Its length.
+    pub len: u64,
+    /// Its checksum field.
+    pub crc: u32,
+    /// Its pieces, in order.
+    pub chunks: Vec<Chunk>,
+}
+
+/// The feature words of a store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Features {
+    /// A version that does not know a bit may ignore it.
+    pub compat: u64,
+    /// A version that does not know a bit may read, not write.
+    pub ro_compat: u64,
+    /// A version that does not know a bit must not open the store.
+    pub incompat: u64,
+}
+
+/// The superblock of one tier.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Superblock {
+    /// Minor version of the format that wrote it.
+    pub minor: u16,
+    /// Feature words.
+    pub features: Features,
+    /// The store.
+    pub store: Uuid,
+    /// This tier's device.
+    pub device: Uuid,
+    /// This tier.
+    pub tier: TierId,
+    /// Its kind, never DRAM.
+    pub tier_kind: TierKind,
+    /// The devices of all tiers, in order.
+    pub tiers: Vec<Uuid>,
+    /// Bytes of this tier's device that the store uses.
+    pub capacity: u64,
+    /// Bytes of a segment of this tier.
+    pub segment_size: u64,
+    /// Seed of the hash that puts keys into stripes and partitions.
+    pub hash_seed: u64,
+    /// How often the store has been opened for writing.
+    pub epoch: Epoch,
+    /// Counts the superblocks of this tier, from 1; the larger of the two slots is valid.
+    pub generation: u64,
+    /// The durable watermark.
+    pub watermark: BatchSeq,
+    /// The store was closed, and nothing was written since.
+    pub clean: bool,
+    /// The first batch that a recovery reads.
+    pub log_start: LogStart,
+    /// Discarded batches, ascending by epoch.
+    pub cuts: Vec<Cut>,
+    /// The newest checkpoint, if there is one.
+    pub checkpoint: Option<RootRef>,
+}
+
+/// Why a slot holds no usable superblock. A newer format outranks a good older slot: the store
+/// has been upgraded, and what the older slot says is over.
+enum SlotFault {
+    NotOurs(Error),
+    Damaged(Error),
+    Newer(Error),
+}
+
+impl SlotFault {
+    fn into_error(self) -> Error {
+        match self {
+            SlotFault::NotOurs(error) | SlotFault::Damaged(error) | SlotFault::Newer(error) => {
+                error
+            }
+        }
+    }
+}
+
+impl Superblock {
+    /// The slot that the superblock of this generation goes to.
+    pub fn slot_of(generation: u64) -> usize {
+        usize::from(generation % 2 == 1)
+    }
+
+    /// Why the store may only be read, if so.
+    pub fn read_only_reason(&self) -> Option<String> {
+        let unknown = self.features.ro_compat & !RO_COMPAT_KNOWN;
+        (unknown != 0).then(|| format!("unknown read-only-compatible features {unknown:#x}"))
+    }
+
+    /// The block to write to [`slot_of`](Self::slot_of) its generation.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        if let Err(fault) = self.validate() {
+            fail!(Internal, "superblock not written: {fault}");
+        }
+        let mut block = Vec::with_capacity(SUPERBLOCK_LEN);
+        let mut out = Encoder::new(&mut block);
+        self.encode_head(&mut out);
+        self.log_start.encode(&mut out);
+        let no_chunks = Vec::new();
+        let (root, chunks) = match &self.checkpoint {
+            Some(root) => ((root.seq.0, root.len, root.crc), &root.chunks),
+            None => ((0, 0, 0), &no_chunks),
+        };
+        out.u64(root.0);
+        out.u64(root.1);
+        out.u32(root.2);
+        out.len32(chunks.len());
+        out.len32(self.cuts.len());
+        out.u32(self.log_start.chain);
+        self.tiers.iter().for_each(|&tier| out.uuid(tier));
+        out.zeros_to(CUTS_AT);
+        self.cuts.iter().for_each(|cut| cut.encode(&mut out));
+        out.zeros_to(CHUNKS_AT);
+        chunks.iter().for_each(|chunk| chunk.encode(&mut out));
+        out.zeros_to(SUPERBLOCK_LEN);
+        seal(&mut block, CRC_AT);
+        Ok(block)
+    }
+
+    fn encode_head(&self, out: &mut Encoder<'_>) {
+        out.bytes(&SUPERBLOCK_MAGIC);
+        out.u32(ENDIAN_MARK);
+        out.u16(FORMAT_MAJOR);
+        out.u16(self.minor);
+        out.u64(self.features.compat);
+        out.u64(self.features.ro_compat);
+        out.u64(self.features.incompat);
+        out.len32(BLOCK);
+        out.len32(CHECK_BLOCK);
+        out.uuid(self.store);
+        out.uuid(self.device);
+        out.u8(self.tier.0);
+        out.u8(kind_number(self.tier_kind));
+        out.u8(self.tiers.len() as u8); // validated: at most 16
+        out.u8(u8::from(self.clean));
+        out.u32(self.epoch.0);
+        out.u64(self.capacity);
+        out.u64(self.segment_size);
+        out.u64(self.hash_seed);
+        out.u64(self.generation);
+        out.u64(self.watermark.0);
+    }
+
+    /// Reads one slot. [`ErrorKind::Format`]: not ours, or a newer format;
+    /// [`ErrorKind::Corrupt`]: damaged.
+    pub fn decode(block: &[u8]) -> Result<Superblock> {
+        Superblock::decode_slot(block).map_err(SlotFault::into_error)
+    }
+
+    /// The valid superblock of a tier, from its two slots.
+    ///
+    /// One slot may be damaged: a crash tears the one being written. What an older slot leaves
+    /// unsaid, recovery notices: batches of an epoch that the slot does not know are refused.
+    pub fn newest(slots: [&[u8]; 2]) -> Result<Superblock> {
+        match slots.map(Superblock::decode_slot) {
+            [Err(SlotFault::Newer(error)), _] | [_, Err(SlotFault::Newer(error))] => Err(error),
+            [Ok(first), Ok(second)] => Superblock::newer(first, second),
+            [Ok(only), Err(_)] | [Err(_), Ok(only)] => Ok(only),
+            // A damaged slot was ours; the other tells less.
+            [Err(SlotFault::Damaged(error)), _] | [_, Err(SlotFault::Damaged(error))] => Err(error),
+            [Err(SlotFault::NotOurs(error)), _] => Err(error),
+        }
+    }
+
+    fn newer(first: Superblock, second: Superblock) -> Result<Superblock> {
+        if (first.store, first.device) != (second.store, second.device) {
+            fail!(Corrupt, "the two superblocks are of different stores or devices");
+        }
+        match first.generation.cmp(&second.generation) {
+            std::cmp::Ordering::Less => Ok(second),
+            std::cmp::Ordering::Greater => Ok(first),
+            std::cmp::Ordering::Equal if first == second => Ok(first),
+            std::cmp::Ordering::Equal => Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("two different superblocks of generation {}", first.generation),
+            )),
+        }
+    }
+
+    fn decode_slot(block: &[u8]) -> std::result::Result<Superblock, SlotFault> {
+        let damaged = |message: String| SlotFault::Damaged(Error::new(ErrorKind::Corrupt, message));
+        let Some(block) = block.get(..SUPERBLOCK_LEN) else {
+            let message = format!("superblock: {} of {SUPERBLOCK_LEN} bytes", block.len());
+            return Err(damaged(message));
+        };
+        if !block.starts_with(&SUPERBLOCK_MAGIC) {
+            let message = "not an isotherm store: the superblock's magic is missing";
+            return Err(SlotFault::NotOurs(Error::new(ErrorKind::Format, message)));
+        }
+        check_seal("superblock", block, CRC_AT).map_err(SlotFault::Damaged)?;
+        let superblock = decode_checked(block).map_err(|error| match error.kind() {
+            ErrorKind::Format => SlotFault::Newer(error),
+            _ => SlotFault::Damaged(error),
+        })?;
+        superblock.validate().map_err(|fault| damaged(format!("superblock: {fault}")))?;
+        Ok(superblock)
+    }
+
+    /// What is wrong with the values, if anything.
+    fn validate(&self) -> std::result::Result<(), String> {
+        let Superblock { tiers, tier, segment_size, capacity, cuts, .. } = self;
+        if tiers.is_empty() || tiers.len() > TIERS_MAX {
+            return Err(format!("{} tiers, not 1..={TIERS_MAX}", tiers.len()));
+        }
+        if tiers.get(tier.index()) != Some(&self.device) {
+            return Err(format!("tier {} of {} is not this device", tier.0, tiers.len()));
+        }
+        if (1..tiers.len()).any(|index| tiers[..index].contains(&tiers[index])) {
+            return Err("one device stands for two tiers".into());
+        }
+        if self.tier_kind == TierKind::Dram {
+            return Err("a DRAM tier has no superblock".into());
+        }
+        if !(SEGMENT_SIZE_MIN..=SEGMENT_SIZE_MAX).contains(segment_size)
+            || !segment_size.is_multiple_of(BLOCK as u64)
+        {
+            return Err(format!("a segment size of {segment_size}"));
+        }
+        if capacity < segment_size || *capacity > DEVICE_OFFSET_END {
+            return Err(format!("a capacity of {capacity}"));
+        }
+        if self.epoch.0 == 0 || self.generation == 0 {
+            return Err(format!("epoch {}, generation {}", self.epoch.0, self.generation));
+        }
+        if cuts.len() > CUTS_MAX {
+            return Err(format!("{} cuts, {CUTS_MAX} at most", cuts.len()));
+        }
+        if cuts.windows(2).any(|pair| pair[0].epoch >= pair[1].epoch)
+            || cuts.last().is_some_and(|cut| cut.epoch >= self.epoch)
+        {
+            return Err("the cut table is not ascending and below the epoch".into());
+        }
+        match &self.checkpoint {
+            Some(root) if root.chunks.is_empty() => Err("a checkpoint without a place".into()),
+            Some(root) => check_chunks(&root.chunks, root.len),
+            None => Ok(()),
+        }
+    }
+}
+
+fn kind_number(kind: TierKind) -> u8 {
+    match kind {
+        TierKind::Dram => 0,
+        TierKind::Nvme => 1,
+        TierKind::Hdd => 2,
+    }
+}
+
+/// Reads the fields of a block whose magic and checksum are right.
+fn decode_checked(block: &[u8]) -> Result<Superblock> {
+    let mut input = Decoder::new("superblock", &block[..CRC_AT]);
+    input.bytes(SUPERBLOCK_MAGIC.len(), "magic")?;
+    let (minor, features) = decode_format(&mut input)?;
+    let store = input.uuid("store")?;
+    let device = input.uuid("device")?;
+    let tier = input.tier("tier")?;
+    let tier_kind = match input.u8("tier_kind")? {
+        1 => TierKind::Nvme,
+        2 => TierKind::Hdd,
+        kind => return Err(input.corrupt(format!("tier kind {kind} is unknown"))),
+    };
+    let tier_count = usize::from(input.u8("tier_count")?);
+    let clean = match input.u8("clean")? {
+        flag @ 0..=1 => flag == 1,
+        flag => return Err(input.corrupt(format!("clean is {flag}"))),
+    };
+    let epoch = Epoch(input.u32("epoch")?);
+    let capacity = input.u64("capacity")?;
+    let segment_size = input.u64("segment_size")?;
+    let hash_seed = input.u64("hash_seed")?;
+    let generation = input.u64("generation")?;
+    let watermark = BatchSeq(input.u64("watermark")?);
+    let (log_start, checkpoint, tiers, cuts) = decode_tables(&mut input, tier_count)?;
+    Ok(Superblock {
+        minor,
+        features,
+        store,
+        device,
+        tier,
+        tier_kind,
+        tiers,
+        capacity,
+        segment_size,
+        hash_seed,
+        epoch,
+        generation,
+        watermark,
+        clean,
+        log_start,
+        cuts,
+        checkpoint,
+    })
+}
+
+fn decode_format(input: &mut Decoder<'_>) -> Result<(u16, Features)> {
+    let endian = input.u32("endian_mark")?;
+    let major = input.u16("major")?;
+    let minor = input.u16("minor")?;
+    let compat = input.u64("compat")?;
+    let ro_compat = input.u64("ro_compat")?;
+    let incompat = input.u64("incompat")?;
+    let block = input.u32("block_size")?;
+    let check_block = input.u32("check_block")?;
+    let unknown = incompat & !INCOMPAT_KNOWN;
+    let message = if endian != ENDIAN_MARK {
+        format!("endian mark is {endian:#010x}")
+    } else if major != FORMAT_MAJOR {
+        format!("format {major}.{minor}, this version reads {FORMAT_MAJOR}")
+    } else if unknown != 0 {
+        format!("incompatible features {unknown:#x} are unknown to this version")
+    } else if block as usize != BLOCK || check_block as usize != CHECK_BLOCK {
+        format!("blocks of {block} and check blocks of {check_block} bytes are unsupported")
+    } else {
+        return Ok((minor, Features { compat, ro_compat, incompat }));
+    };
+    Err(input.error(ErrorKind::Format, message))
+}
+
+type Tables = (LogStart, Option<RootRef>, Vec<Uuid>, Vec<Cut>);
+
+fn decode_tables(input: &mut Decoder<'_>, tier_count: usize) -> Result<Tables> {
+    // The chain checksum of the log start stands behind the counts.
+    let start_at = input.bytes(LogStart::LEN, "log_start")?;
+    let root_seq = BatchSeq(input.u64("root.seq")?);
+    let root_len = input.u64("root.len")?;
+    let root_crc = input.u32("root.crc")?;
+    let chunk_count = input.u32("root.chunk_count")? as usize;
+    let cut_count = input.u32("cut_count")? as usize;
+    let chain = input.u32("log_start.chain")?;
+    let log_start = LogStart::decode(&mut Decoder::new("superblock log_start", start_at), chain)?;
+    if tier_count > TIERS_MAX || cut_count > CUTS_MAX || chunk_count > CHUNKS_MAX {
+        let message = format!("{tier_count} tiers, {cut_count} cuts, {chunk_count} chunks");
+        return Err(input.corrupt(message));
+    }
+    let tiers = (0..tier_count).map(|_| input.uuid("tiers")).collect::<Result<_>>()?;
+    input.zeros(CUTS_AT - input.position(), "unused tiers")?;
+    let cuts = (0..cut_count).map(|_| Cut::decode(input)).collect::<Result<_>>()?;
+    input.zeros(CHUNKS_AT - input.position(), "unused cuts")?;
+    let chunks = (0..chunk_count).map(|_| Chunk::decode(input)).collect::<Result<Vec<_>>>()?;
+    input.zeros(RESERVED_AT - input.position(), "unused chunks")?;
+    if chunks.is_empty() && (root_seq, root_len, root_crc) != (BatchSeq(0), 0, 0) {
+        return Err(input.corrupt("a checkpoint without a place"));
+    }
+    let checkpoint = (!chunks.is_empty()).then_some(RootRef {
+        seq: root_seq,
+        len: root_len,
+        crc: root_crc,
+        chunks,
+    });
+    Ok((log_start, checkpoint, tiers, cuts))
+}

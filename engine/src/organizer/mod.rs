@@ -1,0 +1,229 @@
+//! The organizer: keeps room in DRAM, demotes, promotes, cleans. It proposes, the log's owner
+//! commits; no put or get waits for it while there is room.
+//!
+//! * [`plan`]: what to do next (pure), from [`facts`]. [`backoff`]: what to leave alone for now.
+//! * [`relocate`]: empties a segment: [`census`] and [`occupants`] find who lives there, [`pack`]
+//!   and [`mover`] take them elsewhere.
+//! * [`promote`]: what was read from a slow tier. [`reserve`]: free slots in DRAM.
+//! * [`run`]: the loops.
+
+pub mod backoff;
+pub mod census;
+pub mod device;
+pub mod facts;
+pub mod mover;
+pub mod occupants;
+pub mod pack;
+pub mod plan;
+pub mod promote;
+pub mod relocate;
+pub mod reserve;
+pub mod run;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+
+use crate::config::OrganizerChoice;
+use crate::core::Core;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::exec::{self, Body, ExecCounters, Started};
+use crate::io::exec_ring;
+use crate::io::wait::{Ticket, WaitList};
+use crate::placement::policy::{HeatPolicy, PlacementPolicy};
+use crate::types::Uuid;
+
+/// Hints that may wait: a few seconds' worth of cold gets.
+const HINTS_MAX: usize = 1024;
+
+/// What the organizer has done.
+#[derive(Default, Debug)]
+pub struct OrganizerCounters {
+    /// Segments emptied.
+    pub cleanings: AtomicU64,
+    /// Buffers moved to a slower tier.
+    pub demotions: AtomicU64,
+    /// Buffers moved to a faster device tier.
+    pub promotions: AtomicU64,
+    /// Stored bytes moved, within a tier too.
+    pub moved_bytes: AtomicU64,
+    /// Copies that came too late.
+    pub lost_races: AtomicU64,
+    /// Slots taken out of DRAM.
+    pub dram_evictions: AtomicU64,
+    /// Buffers that did not match their checksums when they were to be moved. They are left
+    /// where they are.
+    pub corrupt_buffers: AtomicU64,
+    /// Hints dropped because too many waited.
+    pub hints_dropped: AtomicU64,
+}
+
+/// The organizer's figures, for the store's statistics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OrganizerStats {
+    /// `glommio`, `threads` or `sim`; empty before it runs.
+    pub backend: String,
+    /// Bytes its backend has read from devices.
+    pub read_bytes: u64,
+    /// Bytes its backend has written.
+    pub written_bytes: u64,
+    /// Segments emptied.
+    pub cleanings: u64,
+    /// Buffers moved to a slower tier.
+    pub demotions: u64,
+    /// Buffers moved to a faster device tier.
+    pub promotions: u64,
+    /// Stored bytes moved, within a tier too.
+    pub moved_bytes: u64,
+    /// Copies that came too late.
+    pub lost_races: u64,
+    /// Slots taken out of DRAM.
+    pub dram_evictions: u64,
+    /// Buffers that did not match their checksums when they were to be moved.
+    pub corrupt_buffers: u64,
+}
+
+/// The organizer as the others see it.
+#[derive(Default)]
+pub struct OrganizerHandle {
+    list: WaitList,
+    stopping: AtomicBool,
+    hints: Mutex<Vec<u64>>,
+    backend: OnceLock<&'static str>,
+    /// What it has done.
+    pub counters: OrganizerCounters,
+    /// Its device traffic.
+    pub exec: Arc<ExecCounters>,
+}
+
+/// The handle's name in [`Core`].
+pub type Kick = OrganizerHandle;
+
+impl OrganizerHandle {
+    /// Something may need the organizer: look again.
+    pub fn kick(&self) {
+        self.list.wake_all();
+    }
+
+    /// Waits for the next kick, from now on.
+    pub fn ticket(&self) -> Ticket<'_> {
+        self.list.ticket()
+    }
+
+    /// Ends the organizer: it abandons what it does and closes its segments.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.kick();
+    }
+
+    /// Whether it is to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The blob of this hash was read from a slower tier: it may be worth moving up. Never waits;
+    /// dropped when too many wait.
+    pub fn hint_promotion(&self, hash: u64) {
+        let first = {
+            let mut hints = self.hints.lock();
+            if hints.len() >= HINTS_MAX {
+                self.counters.hints_dropped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            hints.push(hash);
+            hints.len() == 1
+        };
+        if first {
+            self.kick();
+        }
+    }
+
+    /// All hints that wait.
+    fn take_hints(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.hints.lock())
+    }
+
+    /// The figures so far.
+    pub fn stats(&self) -> OrganizerStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        OrganizerStats {
+            backend: self.backend().unwrap_or_default().to_owned(),
+            read_bytes: get(&self.exec.read_bytes),
+            written_bytes: get(&self.exec.written_bytes),
+            cleanings: get(&counters.cleanings),
+            demotions: get(&counters.demotions),
+            promotions: get(&counters.promotions),
+            moved_bytes: get(&counters.moved_bytes),
+            lost_races: get(&counters.lost_races),
+            dram_evictions: get(&counters.dram_evictions),
+            corrupt_buffers: get(&counters.corrupt_buffers),
+        }
+    }
+
+    /// `glommio`, `threads` or `sim`; nothing before it runs.
+    pub fn backend(&self) -> Option<&'static str> {
+        self.backend.get().copied()
+    }
+}
+
+/// Runs the organizer with the default placement. `devices`: the identities of the tiers' devices.
+///
+/// # Errors
+/// `Unsupported` if glommio is asked for and does not run here; `NoMemory` without threads.
+pub fn start(core: Arc<Core>, choice: OrganizerChoice, devices: Arc<[Uuid]>) -> Result<Started> {
+    start_with(core, choice, devices, Box::new(HeatPolicy))
+}
+
+/// Runs the organizer with a placement policy.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(
+    core: Arc<Core>,
+    choice: OrganizerChoice,
+    devices: Arc<[Uuid]>,
+    policy: Box<dyn PlacementPolicy>,
+) -> Result<Started> {
+    let of_body = core.clone();
+    let body: Body = Box::new(move |exec| {
+        // Set once: a store has one organizer.
+        let _ = of_body.organizer.backend.set(exec.backend());
+        Box::pin(run::run(of_body, exec, devices, policy))
+    });
+    let (runtime, counters) = (core.runtime.clone(), core.organizer.exec.clone());
+    let (files, pool) = (core.devices.clone(), core.pool.clone());
+    if choice == OrganizerChoice::Threads {
+        let handle = exec_ring::spawn(&runtime, files, pool, counters, body)?;
+        return Ok(Started { handle, fallback: None });
+    }
+    let started = exec::start(&runtime, files, pool, counters, body)?;
+    match started.fallback {
+        Some(reason) if choice == OrganizerChoice::Glommio => {
+            core.organizer.stop();
+            started.handle.join();
+            Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("glommio does not run here ({reason}); set organizer = \"auto\""),
+            ))
+        }
+        fallback => Ok(Started { handle: started.handle, fallback }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_are_bounded_and_never_wait() {
+        let handle = OrganizerHandle::default();
+        for n in 0..HINTS_MAX as u64 + 5 {
+            handle.hint_promotion(n);
+        }
+        assert_eq!(handle.counters.hints_dropped.load(Ordering::Relaxed), 5);
+        assert_eq!(handle.take_hints().len(), HINTS_MAX);
+        assert!(handle.take_hints().is_empty());
+    }
+}

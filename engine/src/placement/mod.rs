@@ -1,0 +1,4 @@
+//! Placement: facts in, decisions out. Pure.
+
+pub mod heat;
+pub mod policy;

@@ -1,0 +1,357 @@
+//! What a logged record does to the index, the buffer table and the DRAM directory.
+//!
+//! Two steps. *Apply*, once the batch is on the device: the logged state changes. *Acknowledge*,
+//! at the level asked for: the visible state changes and the caller is told.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::core::{Change, Commit, Core, DramImage, MoveRequest, NewBuffer, Origin, Source};
+use crate::error::{Error, Result};
+use crate::index::StripeInner;
+use crate::index::state::{BlobState, Map, Value, is_lone};
+use crate::io::wait::Sender;
+use crate::log::record::{MoveSubject, Record};
+use crate::shard::behind::discard;
+use crate::shard::log_owner::Effect;
+use crate::tier::dram::PublishHead;
+use crate::types::{BucketId, BufferId, Location, SlotId, Version};
+
+/// An acknowledgement that may have to wait for the watermark.
+pub enum Ack {
+    /// The claimed key's logged state becomes visible.
+    Publish {
+        /// Hash of bucket and key.
+        hash: u64,
+        /// The bucket.
+        bucket: BucketId,
+        /// The key.
+        key: Arc<[u8]>,
+        /// The DRAM copy to publish with it.
+        dram: Option<DramImage>,
+        /// The caller.
+        reply: Sender<Result<()>>,
+    },
+    /// The caller is told.
+    Reply(Sender<Result<()>>),
+    /// Nobody waits.
+    None,
+}
+
+impl Ack {
+    /// Acknowledges.
+    pub fn send(self, core: &Core) {
+        match self {
+            Ack::Publish { hash, bucket, key, dram, reply } => {
+                publish(core, hash, bucket, &key, dram);
+                reply.send(Ok(()));
+            }
+            Ack::Reply(reply) => reply.send(Ok(())),
+            Ack::None => {}
+        }
+    }
+
+    /// Tells the caller that the level was not reached.
+    pub fn fail(self, core: &Core, error: &Error) {
+        match self {
+            Ack::Publish { hash, bucket, key, reply, .. } => {
+                release_claim(core, hash, bucket, &key);
+                reply.send(Err(error.clone()));
+            }
+            Ack::Reply(reply) => reply.send(Err(error.clone())),
+            Ack::None => {}
+        }
+    }
+}
+
+/// Applies a record that is on the device.
+pub fn apply(core: &Core, effect: Effect) -> Ack {
+    match effect {
+        Effect::Blob(commit) => apply_commit(core, *commit),
+        Effect::Move(request) => {
+            apply_move(core, request);
+            Ack::None
+        }
+        Effect::Bucket(record, reply) => {
+            apply_bucket(core, &record);
+            Ack::Reply(reply)
+        }
+        Effect::Flush(reply) => Ack::Reply(reply),
+        Effect::Quiet => Ack::None,
+    }
+}
+
+/// Tells everybody behind a record that it will not be logged.
+pub fn fail(core: &Core, effect: Effect, error: &Error) {
+    match effect {
+        Effect::Blob(commit) => drop_commit(core, *commit, Err(error.clone())),
+        Effect::Move(request) => {
+            core.space.bytes_dead(request.to, request.stored_len);
+            request.reply.send(Err(error.clone()));
+        }
+        Effect::Bucket(_, reply) | Effect::Flush(reply) => reply.send(Err(error.clone())),
+        Effect::Quiet => {}
+    }
+}
+
+fn apply_commit(core: &Core, commit: Commit) -> Ack {
+    let Commit { hash, bucket, key, version, change, origin, reply, .. } = commit;
+    let mut dram = None;
+    let old;
+    {
+        let mut stripe = core.index.lock(hash);
+        let Some(entry) = stripe.get(hash, bucket, &key) else {
+            // Its bucket was destroyed by a record before this one; recovery drops it as well.
+            drop(stripe);
+            if let Change::Put { buffers, .. } = &change {
+                discard(core, buffers);
+            }
+            return Ack::Reply(reply);
+        };
+        let state = match change {
+            Change::Delete => BlobState::absent(version),
+            Change::Put { len, extents, buffers, dram: image, .. } => {
+                dram = image;
+                for new in buffers.iter().filter(|new| matches!(new.source, Source::Inherited)) {
+                    entry.hand_over_lone(new.buffer.id, &core.table);
+                }
+                BlobState { version, len, value: value_of(core, len, extents, buffers) }
+            }
+        };
+        old = entry.set_logged(state, &core.space);
+    }
+    drop(old);
+    match origin {
+        Origin::Claimed => Ack::Publish { hash, bucket, key, dram, reply },
+        Origin::Behind(slots) => {
+            finish_behind(core, hash, bucket, &key, version, &slots);
+            Ack::Reply(reply)
+        }
+    }
+}
+
+/// The value of these extents. Its new buffers go to the table, unless one is the whole value.
+pub fn value_of(
+    core: &Core,
+    len: u64,
+    extents: Vec<crate::index::extents::Extent>,
+    mut buffers: Vec<NewBuffer>,
+) -> Value {
+    if extents.is_empty() {
+        discard(core, &buffers);
+        return Value::Zeros;
+    }
+    if let [only] = &buffers[..]
+        && matches!(only.source, Source::Written)
+        && is_lone(&extents, &only.buffer, len)
+        && let Some(only) = buffers.pop()
+    {
+        return Value::Lone(only.buffer);
+    }
+    for new in buffers {
+        core.table.define(new.buffer);
+    }
+    Value::Mapped(Arc::new(Map::new(extents, &core.table)))
+}
+
+/// A Memory change has reached the log.
+fn finish_behind(
+    core: &Core,
+    hash: u64,
+    bucket: BucketId,
+    key: &[u8],
+    version: Version,
+    slots: &[(SlotId, BufferId)],
+) {
+    let mut again = false;
+    {
+        let mut stripe = core.index.lock(hash);
+        let Some(entry) = stripe.get(hash, bucket, key) else { return };
+        entry.writing_behind = false;
+        if entry.visible.version == version {
+            // Dropped here, inside the lock, so that the table shows below what is still needed.
+            drop(entry.publish(&core.space));
+        }
+        for (slot, buffer) in slots {
+            // A newer visible version may still have the buffer in this slot alone.
+            let needed = core.table.get(*buffer).is_some_and(|row| row.location == Location::dram(*slot));
+            if !needed {
+                core.dram.mark_clean(*slot, *buffer);
+            }
+        }
+        if entry.is_dirty() && !entry.queued_dirty {
+            entry.queued_dirty = true;
+            again = true;
+        }
+        core.index.remove_if_vacant(&mut stripe, hash, bucket, key);
+    }
+    if again {
+        core.dirty[core.shard_of(hash)].push(hash, core.runtime.now());
+    }
+    core.counters.written_behind.fetch_add(1, Ordering::Relaxed);
+    core.index.stripe(hash).released.wake_all();
+}
+
+/// Makes a claimed key's logged state visible and ends the claim.
+fn publish(core: &Core, hash: u64, bucket: BucketId, key: &Arc<[u8]>, dram: Option<DramImage>) {
+    let old;
+    {
+        let mut stripe = core.index.lock(hash);
+        let (Some(entry), dir) = stripe.get_with_dir(hash, bucket, key) else { return };
+        old = entry.publish(&core.space);
+        entry.claimed = false;
+        let new = &entry.visible;
+        core.buckets.note_change(bucket, key, &old, new);
+        let resident = dram.and_then(DramImage::take).filter(|_| new.exists());
+        match resident {
+            Some((head, ranges)) => core.dram.publish(
+                dir,
+                &PublishHead { head, hash, bucket, key, version: new.version, len: new.len, ranges: &ranges },
+            ),
+            None => {
+                core.dram.remove(dir, hash, bucket, key);
+            }
+        }
+        core.index.remove_if_vacant(&mut stripe, hash, bucket, key);
+    }
+    drop(old);
+    core.index.stripe(hash).released.wake_all();
+}
+
+/// Ends a claim without a change.
+pub fn release_claim(core: &Core, hash: u64, bucket: BucketId, key: &[u8]) {
+    let mut again = false;
+    {
+        let mut stripe = core.index.lock(hash);
+        if let Some(entry) = stripe.get(hash, bucket, key) {
+            entry.claimed = false;
+            if entry.is_dirty() && !entry.queued_dirty && !entry.writing_behind {
+                entry.queued_dirty = true;
+                again = true;
+            }
+        }
+        core.index.remove_if_vacant(&mut stripe, hash, bucket, key);
+    }
+    if again {
+        core.dirty[core.shard_of(hash)].push(hash, core.runtime.now());
+    }
+    core.index.stripe(hash).released.wake_all();
+}
+
+/// Whether a written-behind change is no longer newer than what the log holds.
+pub fn refuse_stale(core: &Core, commit: &Commit, in_flight: Option<Version>) -> Option<Result<()>> {
+    if matches!(commit.origin, Origin::Claimed) {
+        return None;
+    }
+    let logged = logged_version(core, commit).max(in_flight);
+    match logged {
+        Some(logged) if logged >= commit.version => Some(Ok(())),
+        // The key's bucket is gone.
+        None => Some(Ok(())),
+        _ => None,
+    }
+}
+
+/// Ends a commit that is not logged.
+pub fn drop_commit(core: &Core, commit: Commit, result: Result<()>) {
+    if let Change::Put { buffers, .. } = &commit.change {
+        discard(core, buffers);
+    }
+    match commit.origin {
+        Origin::Claimed => release_claim(core, commit.hash, commit.bucket, &commit.key),
+        Origin::Behind(_) if result.is_ok() => {
+            finish_behind(core, commit.hash, commit.bucket, &commit.key, Version(u64::MAX), &[]);
+        }
+        // The writer of the snapshot puts it back in the queue.
+        Origin::Behind(_) => {}
+    }
+    commit.reply.send(result);
+}
+
+/// The version of the key that the log holds; `None` if the index does not know the key.
+pub fn logged_version(core: &Core, commit: &Commit) -> Option<Version> {
+    let mut stripe = core.index.lock(commit.hash);
+    stripe.get(commit.hash, commit.bucket, &commit.key).map(|entry| entry.logged_version())
+}
+
+/// Where a buffer that a commit inherits is now.
+pub fn inherited_location(
+    core: &Core,
+    hash: u64,
+    bucket: BucketId,
+    key: &[u8],
+    id: BufferId,
+) -> Option<Location> {
+    let mut stripe = core.index.lock(hash);
+    stripe.get(hash, bucket, key).and_then(|entry| entry.find_lone(id)).map(|lone| lone.location)
+}
+
+/// The buffer a move is about.
+pub fn subject_id(subject: &MoveSubject) -> BufferId {
+    match subject {
+        MoveSubject::Lone { buffer, .. } | MoveSubject::Table { buffer } => *buffer,
+    }
+}
+
+/// Whether the buffer is where the organizer copied it from.
+pub fn is_at(core: &Core, subject: &MoveSubject, from: Location) -> bool {
+    match subject {
+        MoveSubject::Table { buffer } => {
+            core.table.get(*buffer).is_some_and(|row| row.location == from)
+        }
+        MoveSubject::Lone { bucket, key, buffer } => {
+            let hash = core.index.hash(*bucket, key);
+            let mut stripe = core.index.lock(hash);
+            stripe
+                .get(hash, *bucket, key)
+                .and_then(|entry| entry.find_lone(*buffer))
+                .is_some_and(|lone| lone.location == from)
+        }
+    }
+}
+
+/// A move lost its race: the copy is dead.
+pub fn refuse_move(core: &Core, request: MoveRequest) {
+    core.space.bytes_dead(request.to, request.stored_len);
+    request.reply.send(Ok(false));
+}
+
+fn apply_move(core: &Core, request: MoveRequest) {
+    let moved = match &request.subject {
+        MoveSubject::Table { buffer } => core.table.relocate(*buffer, request.from, request.to),
+        MoveSubject::Lone { bucket, key, buffer } => {
+            let hash = core.index.hash(*bucket, key);
+            let mut stripe = core.index.lock(hash);
+            relocate(core, &mut stripe, hash, *bucket, key, *buffer, &request)
+        }
+    };
+    if moved {
+        request.reply.send(Ok(true));
+    } else {
+        refuse_move(core, request);
+    }
+}
+
+fn relocate(
+    core: &Core,
+    stripe: &mut StripeInner,
+    hash: u64,
+    bucket: BucketId,
+    key: &[u8],
+    buffer: BufferId,
+    request: &MoveRequest,
+) -> bool {
+    stripe.get(hash, bucket, key).is_some_and(|entry| {
+        entry.relocate_lone(buffer, request.from, request.to, &core.space)
+    })
+}
+
+fn apply_bucket(core: &Core, record: &Record) {
+    match record {
+        Record::BucketCreate { bucket, name, options } => {
+            core.buckets.insert(*bucket, name, *options);
+        }
+        Record::BucketDestroy { bucket } => core.buckets.remove(core, *bucket),
+        _ => unreachable!("not a bucket record"),
+    }
+}

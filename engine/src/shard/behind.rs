@@ -1,0 +1,403 @@
+//! Write-behind: Memory changes reach the devices within the flush interval, or when someone
+//! flushes, or when dirty bytes fill the arena.
+//!
+//! It claims nothing: readers and Memory puts go on meanwhile, and the log's owner drops the
+//! record unless it is newer than what is logged.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::core::{
+    BufferName, Change, Commit, Core, NewBuffer, Origin, Payload, Request, Source,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::entry::Entry;
+use crate::index::state::{BlobState, Buffer, Checks, Value, checksums};
+use crate::io::runtime::Nanos;
+use crate::io::wait::{Sender, WaitList, first, oneshot};
+use crate::limits::INLINE_MAX;
+use crate::shard::ShardContext;
+use crate::shard::write::ValueWriter;
+use crate::tier::dram::OwnedPin;
+use crate::types::{BufferId, Durability, Place};
+
+/// Keys of one shard written behind at the same time.
+const RUNNING_MAX: usize = 64;
+/// A key whose write-behind could not start or failed is tried again after this long.
+const RETRY: Duration = Duration::from_millis(5);
+
+#[derive(Clone, Copy)]
+struct Item {
+    hash: u64,
+    since: Nanos,
+    number: u64,
+}
+
+struct Drain {
+    /// Items numbered below count.
+    before: u64,
+    left: usize,
+    error: Option<Error>,
+    reply: Sender<Result<()>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    waiting: VecDeque<Item>,
+    running: Vec<Item>,
+    next_number: u64,
+    drains: Vec<Drain>,
+}
+
+/// Keys of one shard that wait to be written behind. Pushed from any thread.
+#[derive(Default)]
+pub struct DirtyQueue {
+    inner: Mutex<Inner>,
+    urgent: AtomicBool,
+    changed: WaitList,
+}
+
+impl DirtyQueue {
+    /// Queues a key that has become dirty, by hash.
+    pub fn push(&self, hash: u64, since: Nanos) {
+        let was_empty = {
+            let mut inner = self.inner.lock();
+            let number = inner.next_number;
+            inner.next_number += 1;
+            inner.waiting.push_back(Item { hash, since, number });
+            inner.waiting.len() == 1
+        };
+        if was_empty {
+            self.changed.wake_all();
+        }
+    }
+
+    /// Writes everything behind now: the arena fills up.
+    pub fn hurry(&self) {
+        if !self.urgent.swap(true, Ordering::AcqRel) {
+            self.changed.wake_all();
+        }
+    }
+
+    /// Makes the shard look at the queue again.
+    pub fn wake(&self) {
+        self.changed.wake_all();
+    }
+
+    /// Keys waiting or under way.
+    pub fn len(&self) -> usize {
+        let inner = self.inner.lock();
+        inner.waiting.len() + inner.running.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes the oldest item if it is due, or says when it will be.
+    fn take(&self, now: Nanos, interval: Duration) -> Taken {
+        let mut inner = self.inner.lock();
+        if inner.running.len() >= RUNNING_MAX {
+            return Taken::Nothing;
+        }
+        let Some(oldest) = inner.waiting.front().copied() else {
+            self.urgent.store(false, Ordering::Release);
+            return Taken::Nothing;
+        };
+        let due = oldest.since.after(interval);
+        let draining = inner.drains.iter().any(|drain| oldest.number < drain.before);
+        if due > now && !draining && !self.urgent.load(Ordering::Acquire) {
+            return Taken::NotBefore(due.since(now));
+        }
+        inner.waiting.pop_front();
+        inner.running.push(oldest);
+        Taken::Item(oldest)
+    }
+
+    fn finish(&self, item: Item, outcome: Outcome) {
+        let mut replies = Vec::new();
+        {
+            let mut inner = self.inner.lock();
+            inner.running.retain(|running| running.number != item.number);
+            if matches!(outcome, Outcome::Later) {
+                // At the front: a drain waits for its number.
+                inner.waiting.push_front(item);
+            } else {
+                for drain in inner.drains.iter_mut().filter(|drain| item.number < drain.before) {
+                    drain.left -= 1;
+                    if let Outcome::Failed(error) = &outcome {
+                        drain.error = Some(error.clone());
+                    }
+                }
+                let mut at = 0;
+                while at < inner.drains.len() {
+                    match inner.drains[at].left {
+                        0 => replies.push(inner.drains.swap_remove(at)),
+                        _ => at += 1,
+                    }
+                }
+            }
+        }
+        self.changed.wake_all();
+        for drain in replies {
+            drain.reply.send(drain.error.map_or(Ok(()), Err));
+        }
+    }
+
+    /// Answers once everything queued or under way now has been logged.
+    fn drain(&self, reply: Sender<Result<()>>) {
+        {
+            let mut inner = self.inner.lock();
+            let left = inner.waiting.len() + inner.running.len();
+            if left > 0 {
+                let before = inner.next_number;
+                inner.drains.push(Drain { before, left, error: None, reply });
+                drop(inner);
+                self.changed.wake_all();
+                return;
+            }
+        }
+        reply.send(Ok(()));
+    }
+}
+
+enum Taken {
+    Item(Item),
+    NotBefore(Duration),
+    Nothing,
+}
+
+enum Outcome {
+    /// Logged, superseded, or nothing was dirty.
+    Done,
+    /// The key is being changed by someone else: look again.
+    Later,
+    /// The devices refused.
+    Failed(Error),
+}
+
+/// Starts the shard's write-behind task.
+pub fn start(context: &Rc<ShardContext>, writer: &Rc<ValueWriter>) {
+    let context = context.clone();
+    let writer = writer.clone();
+    context.clone().spawner.spawn(Box::pin(async move {
+        let queue = &context.core.dirty[context.number];
+        let interval = context.core.settings.flush_interval;
+        loop {
+            let changed = queue.changed.ticket();
+            if context.is_stopping() {
+                return;
+            }
+            match queue.take(context.core.runtime.now(), interval) {
+                Taken::Item(item) => {
+                    let (context, writer) = (context.clone(), writer.clone());
+                    context.clone().spawner.spawn(Box::pin(async move {
+                        let outcome = write_key(&context, &writer, item).await;
+                        context.core.dirty[context.number].finish(item, outcome);
+                    }));
+                }
+                Taken::NotBefore(wait) => first(changed, context.io.sleep(wait)).await,
+                Taken::Nothing => changed.await,
+            }
+        }
+    }));
+}
+
+/// Serves a flush: everything dirty as of now.
+pub fn write_all(context: &Rc<ShardContext>, reply: Sender<Result<()>>) {
+    context.core.dirty[context.number].drain(reply);
+}
+
+/// A dirty state, with pins on the slots that hold its unwritten bytes.
+struct Snapshot {
+    key: Arc<[u8]>,
+    bucket: crate::types::BucketId,
+    state: BlobState,
+    pins: Vec<(Buffer, OwnedPin)>,
+}
+
+async fn write_key(context: &Rc<ShardContext>, writer: &Rc<ValueWriter>, item: Item) -> Outcome {
+    if let Err(error) = context.core.check_poison() {
+        return Outcome::Failed(error);
+    }
+    match take_snapshots(&context.core, item.hash) {
+        None => {
+            context.io.sleep(RETRY).await;
+            Outcome::Later
+        }
+        Some(snapshots) => {
+            let mut outcome = Outcome::Done;
+            for snapshot in snapshots {
+                let (bucket, key) = (snapshot.bucket, snapshot.key.clone());
+                if let Err(error) = write_snapshot(context, writer, item.hash, snapshot).await {
+                    requeue_failed(&context.core, item.hash, bucket, &key);
+                    outcome = Outcome::Failed(error);
+                }
+            }
+            outcome
+        }
+    }
+}
+
+/// The dirty states under this hash, marked as being written; `None` if one of them is being
+/// changed or written right now.
+fn take_snapshots(core: &Core, hash: u64) -> Option<Vec<Snapshot>> {
+    let mut stripe = core.index.lock(hash);
+    if stripe.with_hash(hash).any(|entry| entry.claimed || entry.writing_behind) {
+        return None;
+    }
+    let mut snapshots = Vec::new();
+    let mut clean = Vec::new();
+    for entry in stripe.with_hash(hash) {
+        entry.queued_dirty = false;
+        if entry.is_dirty() {
+            entry.writing_behind = true;
+            snapshots.push(snapshot(core, entry));
+        } else {
+            clean.push((entry.bucket, entry.key.clone()));
+        }
+    }
+    for (bucket, key) in clean {
+        core.index.remove_if_vacant(&mut stripe, hash, bucket, &key);
+    }
+    Some(snapshots)
+}
+
+fn snapshot(core: &Core, entry: &Entry) -> Snapshot {
+    let pin = |buffer: Buffer| -> Option<(Buffer, OwnedPin)> {
+        let Place::Dram(slot) = buffer.location.place() else { return None };
+        let pin = core.dram.pin_owned(slot);
+        assert!(pin.is_some(), "dirty buffer {:?} has lost its slot", buffer.id);
+        pin.map(|pin| (buffer, pin))
+    };
+    let pins = match &entry.visible.value {
+        Value::Absent | Value::Zeros => Vec::new(),
+        Value::Lone(buffer) => pin(buffer.clone()).into_iter().collect(),
+        Value::Mapped(map) => {
+            map.buffers().filter_map(|id| core.table.get(id)).filter_map(pin).collect()
+        }
+    };
+    Snapshot { key: entry.key.clone(), bucket: entry.bucket, state: entry.visible.clone(), pins }
+}
+
+/// Writes the bytes that no device holds, then logs the state.
+async fn write_snapshot(
+    context: &Rc<ShardContext>,
+    writer: &Rc<ValueWriter>,
+    hash: u64,
+    snapshot: Snapshot,
+) -> Result<()> {
+    let core = &context.core;
+    let version = snapshot.state.version;
+    let mut slots = Vec::with_capacity(snapshot.pins.len());
+    let mut buffers = Vec::with_capacity(snapshot.pins.len());
+    for (buffer, pin) in snapshot.pins {
+        slots.push((pin.slot(), buffer.id));
+        let table = matches!(snapshot.state.value, Value::Mapped(_));
+        let name = BufferName {
+            value_offset: first_offset(&snapshot.state, buffer.id),
+            table,
+            bucket: snapshot.bucket,
+            key: snapshot.key.clone(),
+            version,
+        };
+        match write_buffer(context, writer, buffer, pin, name).await {
+            Ok(new) => buffers.push(new),
+            Err(error) => {
+                discard(core, &buffers);
+                return Err(error);
+            }
+        }
+    }
+    let change = if snapshot.state.exists() {
+        Change::Put {
+            len: snapshot.state.len,
+            extents: snapshot.state.extents(),
+            buffers,
+            splice: None,
+            dram: None,
+        }
+    } else {
+        Change::Delete
+    };
+    let (reply, done) = oneshot();
+    let commit = Commit {
+        hash,
+        bucket: snapshot.bucket,
+        key: snapshot.key,
+        version,
+        change,
+        origin: Origin::Behind(slots),
+        level: Durability::Written,
+        reply,
+    };
+    core.shards[0].push(Request::Commit(Box::new(commit))).await;
+    // The state's map is held until here: its clean buffers stay where the record says.
+    let answer = done.await;
+    drop(snapshot.state);
+    match answer {
+        Ok(result) => result,
+        Err(_) => Err(Error::new(ErrorKind::Closed, "the log stopped during write-behind")),
+    }
+}
+
+async fn write_buffer(
+    context: &Rc<ShardContext>,
+    writer: &Rc<ValueWriter>,
+    buffer: Buffer,
+    pin: OwnedPin,
+    name: BufferName,
+) -> Result<NewBuffer> {
+    let (checks, logical_crc) = checksums(&pin);
+    let buffer = Buffer { checks: Checks::from_slice(&checks), logical_crc, ..buffer };
+    if pin.len() <= INLINE_MAX {
+        return Ok(NewBuffer { buffer, source: Source::Inline(Payload::Slot(pin)) });
+    }
+    let len = pin.len();
+    let mut buf = context.core.pool.get(len.next_multiple_of(crate::limits::BLOCK)).await;
+    buf.as_mut_slice()[..len].copy_from_slice(&pin);
+    drop(pin);
+    let location = writer.append(buf, &buffer, &name).await?;
+    Ok(NewBuffer { buffer: Buffer { location, ..buffer }, source: Source::Written })
+}
+
+/// The byte of the value at which a buffer's first extent begins.
+pub fn first_offset(state: &BlobState, id: BufferId) -> u64 {
+    match &state.value {
+        Value::Mapped(map) => {
+            map.extents().iter().find(|extent| extent.buffer == id).map_or(0, |e| e.value_offset)
+        }
+        _ => 0,
+    }
+}
+
+/// Bytes written for a commit that does not take place are dead.
+pub fn discard(core: &Core, buffers: &[NewBuffer]) {
+    for new in buffers {
+        if matches!(new.source, Source::Written) {
+            core.space.bytes_dead(new.buffer.location, new.buffer.stored_len);
+        }
+    }
+}
+
+fn requeue_failed(core: &Core, hash: u64, bucket: crate::types::BucketId, key: &[u8]) {
+    let mut stripe = core.index.lock(hash);
+    let Some(entry) = stripe.get(hash, bucket, key) else { return };
+    entry.writing_behind = false;
+    let again = entry.is_dirty() && !entry.queued_dirty;
+    if again {
+        entry.queued_dirty = true;
+    } else {
+        core.index.remove_if_vacant(&mut stripe, hash, bucket, key);
+    }
+    drop(stripe);
+    if again {
+        core.dirty[core.shard_of(hash)].push(hash, core.runtime.now());
+    }
+}

@@ -1,0 +1,335 @@
+//! Checkpoints: the logged state, written in partitions, in rotation.
+//!
+//! A step writes a few partitions and then a root that names the newest image of every
+//! partition; a flush and a superblock make it count. The images of the last two roots are kept,
+//! and the log since the older. The number of records since a step bounds what recovery replays.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::Index;
+use crate::index::table::to_record;
+use crate::limits::{BLOCK, PARTITIONS};
+use crate::log::checkpoint::{PartitionEncoder, PartitionIdentity, PartitionView};
+use crate::log::record::SegmentKind;
+use crate::log::root::{PartitionRef, Root, SegmentEntry};
+use crate::log::superblock::{Chunk, LogStart, RootRef, SUPERBLOCK_SLOTS, Superblock};
+use crate::shard::flush::flush_all;
+use crate::shard::log_owner::LogOwner;
+use crate::tier::space::{Purpose, SegmentState};
+use crate::types::{BatchSeq, BucketId, Location, Place, TierId, TierSegment};
+
+/// Partitions per step.
+const STEP_PARTITIONS: usize = 16;
+/// Steps of a rotation.
+pub const STEPS: u64 = (PARTITIONS / STEP_PARTITIONS) as u64;
+/// Records after which a step is due, in a small store.
+const STEP_RECORDS_MIN: u64 = 4096;
+
+/// What the checkpointer continues from.
+#[derive(Default)]
+pub struct CheckpointSeed {
+    /// The newest image of each partition.
+    pub partitions: Vec<PartitionRef>,
+    /// Segments that the newest and the older root need.
+    pub kept: [BTreeSet<TierSegment>; 2],
+    /// Records replayed: they count towards the next step.
+    pub records: u64,
+}
+
+/// Where the next image goes.
+struct MetaWriter {
+    at: TierSegment,
+    used: u64,
+}
+
+/// See the module.
+pub struct Checkpointer {
+    records: Cell<u64>,
+    log_bytes: Cell<u64>,
+    next: Cell<usize>,
+    wanted: Cell<u64>,
+    partitions: RefCell<Vec<PartitionRef>>,
+    kept: RefCell<[BTreeSet<TierSegment>; 2]>,
+    writer: RefCell<Option<MetaWriter>>,
+    previous_start: Cell<Option<BatchSeq>>,
+}
+
+impl Checkpointer {
+    /// Continues a rotation.
+    pub fn new(seed: CheckpointSeed) -> Checkpointer {
+        let empty = PartitionRef { cut: BatchSeq(0), len: 0, crc: 0, chunks: Vec::new() };
+        let mut partitions = seed.partitions;
+        partitions.resize(PARTITIONS, empty);
+        Checkpointer {
+            records: Cell::new(seed.records),
+            log_bytes: Cell::new(0),
+            next: Cell::new(0),
+            wanted: Cell::new(0),
+            partitions: RefCell::new(partitions),
+            kept: RefCell::new(seed.kept),
+            writer: RefCell::new(None),
+            previous_start: Cell::new(None),
+        }
+    }
+
+    /// Counts what a step will have to cover.
+    pub fn count_records(&self, records: usize) {
+        self.records.set(self.records.get() + records as u64);
+    }
+
+    /// Counts what a batch takes of the log.
+    pub fn count_bytes(&self, bytes: u64) {
+        self.log_bytes.set(self.log_bytes.get() + bytes);
+    }
+
+    /// Asks for this many steps, whatever is due.
+    pub fn want(&self, steps: u64) {
+        self.wanted.set(self.wanted.get().max(steps));
+    }
+
+    /// Whether a step should be taken now.
+    pub fn is_due(&self, owner: &LogOwner) -> bool {
+        if self.wanted.get() > 0 {
+            return true;
+        }
+        let blobs = owner.core().buckets.blob_count();
+        let records_max = STEP_RECORDS_MIN.max(blobs / 2 / STEPS);
+        self.records.get() >= records_max || self.log_bytes.get() >= owner.log_bytes_per_step()
+    }
+}
+
+impl LogOwner {
+    /// Bytes of log after which a step is due: a rotation is done in half of the log's reserve.
+    pub(super) fn log_bytes_per_step(&self) -> u64 {
+        let tier = self.core().space.tier(self.tail.borrow().segment.tier);
+        crate::tier::reserve::log_segments(tier.capacity, tier.segment_size) * tier.segment_size / 2 / STEPS
+    }
+
+    /// Writes the next partitions and a root that counts.
+    pub(super) async fn checkpoint_step(self: &Rc<Self>) -> Result<()> {
+        let state = &self.checkpointer;
+        state.wanted.set(state.wanted.get().saturating_sub(1));
+        state.records.set(0);
+        state.log_bytes.set(0);
+        for _ in 0..STEP_PARTITIONS {
+            let partition = state.next.get();
+            state.next.set((partition + 1) % PARTITIONS);
+            let (cut, image) = self.encode_partition(partition)?;
+            let written = self.write_image(cut, &image).await?;
+            state.partitions.borrow_mut()[partition] = written;
+        }
+        let root = self.root()?;
+        let bytes = root.encode()?;
+        let chunks = self.write_chunks(&bytes).await?;
+        flush_all(self).await?;
+        let root_ref = RootRef {
+            seq: root.seq,
+            len: bytes.len() as u64,
+            crc: Root::crc_of(&bytes)?,
+            chunks,
+        };
+        let watermark = self.core().log.watermark();
+        if watermark < root.seq || root.partitions.iter().any(|part| part.cut > watermark) {
+            return Err(Error::new(ErrorKind::Internal, "a checkpoint outran the watermark"));
+        }
+        self.write_superblock(root.log_start, root_ref.clone()).await?;
+        self.named_watermark.set(self.named_watermark.get().max(watermark));
+        self.release_superseded(&root, &root_ref);
+        Ok(())
+    }
+
+    /// The image of a partition, exact at the batch applied last: nothing is applied meanwhile.
+    fn encode_partition(&self, partition: usize) -> Result<(BatchSeq, Vec<u8>)> {
+        let core = self.core();
+        let cut = self.applied.get();
+        let identity =
+            PartitionIdentity { store: core.settings.store, partition: partition as u16, cut };
+        let mut encoder = PartitionEncoder::new(identity);
+        for number in Index::stripes_of(partition) {
+            let stripe = core.index.lock_number(number);
+            for entry in stripe.iter() {
+                let Some(state) = entry.logged_state() else { continue };
+                let defs: Vec<_> = state.lone().map(to_record).into_iter().collect();
+                encoder.push_blob(
+                    entry.bucket,
+                    &entry.key,
+                    state.version,
+                    state.len,
+                    &state.extents(),
+                    &defs,
+                )?;
+            }
+        }
+        let mut result = Ok(());
+        core.table.for_each_in(partition, |buffer| {
+            if !buffer.is_dirty() && result.is_ok() {
+                result = encoder.push_buffer(&to_record(buffer));
+            }
+        });
+        result?;
+        Ok((cut, encoder.finish()))
+    }
+
+    async fn write_image(&self, cut: BatchSeq, image: &[u8]) -> Result<PartitionRef> {
+        let view = PartitionView::crc_of(image)?;
+        let chunks = self.write_chunks(image).await?;
+        Ok(PartitionRef { cut, len: image.len() as u64, crc: view, chunks })
+    }
+
+    /// Appends bytes to the metadata segments.
+    async fn write_chunks(&self, bytes: &[u8]) -> Result<Vec<Chunk>> {
+        let core = self.core();
+        let tier_id = self.tail.borrow().segment.tier;
+        let tier = core.space.tier(tier_id);
+        let mut chunks = Vec::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (offset, room) = self.meta_room(tier_id)?;
+            let (now, later) = rest.split_at(rest.len().min(room as usize));
+            rest = later;
+            let mut block = now.to_vec();
+            block.resize(now.len().next_multiple_of(BLOCK), 0);
+            self.context.io.write_bytes(tier_id, offset, &block).await?;
+            chunks.push(Chunk { location: Location::device(tier_id, offset), len: now.len() as u32 });
+            if let Some(writer) = &mut *self.checkpointer.writer.borrow_mut() {
+                writer.used += block.len() as u64;
+                debug_assert!(writer.used <= tier.segment_size);
+            }
+        }
+        Ok(chunks)
+    }
+
+    /// Where the next metadata bytes go, and how many fit there.
+    fn meta_room(&self, tier_id: TierId) -> Result<(u64, u64)> {
+        let core = self.core();
+        let tier = core.space.tier(tier_id);
+        let mut writer = self.checkpointer.writer.borrow_mut();
+        if writer.as_ref().is_none_or(|writer| writer.used >= tier.segment_size) {
+            let Some(at) = core.space.allocate(tier_id, Purpose::Meta) else {
+                return Err(Error::new(
+                    ErrorKind::NoSpace,
+                    format!("tier {} has no segment left for a checkpoint", tier_id.0),
+                ));
+            };
+            let generation = tier.segment(at.segment).generation();
+            self.queue_segment_opened(at, generation, SegmentKind::Meta);
+            *writer = Some(MetaWriter { at, used: 0 });
+        }
+        match &*writer {
+            Some(writer) => Ok((
+                tier.offset_of(writer.at.segment) + writer.used,
+                tier.segment_size - writer.used,
+            )),
+            None => unreachable!("a metadata segment was just opened"),
+        }
+    }
+
+    /// The root as of now.
+    fn root(&self) -> Result<Root> {
+        let core = self.core();
+        let tail = self.tail.borrow();
+        let partitions = self.checkpointer.partitions.borrow().clone();
+        let oldest = partitions.iter().map(|part| part.cut).min().unwrap_or_default();
+        let Some(start) = tail.start_for(oldest.next()) else {
+            return Err(Error::new(ErrorKind::Internal, format!("the log after {oldest:?} is gone")));
+        };
+        let (next_bucket, buckets) = core.buckets.for_root();
+        Ok(Root {
+            store: core.settings.store,
+            seq: self.applied.get(),
+            next_version: core.peek_version(),
+            next_bucket: BucketId(next_bucket),
+            next_generation: core.space.next_generation(),
+            log_start: *start,
+            buckets,
+            segments: self.segments_in_use(),
+            partitions,
+        })
+    }
+
+    fn segments_in_use(&self) -> Vec<SegmentEntry> {
+        let mut entries = Vec::new();
+        for tier in self.core().space.tiers() {
+            for (number, segment) in tier.segments().iter().enumerate() {
+                let kind = match segment.state() {
+                    SegmentState::Open | SegmentState::Sealed => SegmentKind::Data,
+                    SegmentState::Log => SegmentKind::Log,
+                    SegmentState::Meta => SegmentKind::Meta,
+                    SegmentState::Free | SegmentState::Fixed => continue,
+                };
+                let at = TierSegment { tier: tier.id, segment: crate::types::SegmentId(number as u32) };
+                entries.push(SegmentEntry { segment: at, generation: segment.generation(), kind });
+            }
+        }
+        entries
+    }
+
+    /// Writes the log tier's next superblock and flushes it.
+    pub(super) async fn write_superblock(&self, log_start: LogStart, root: RootRef) -> Result<()> {
+        let tier = self.tail.borrow().segment.tier;
+        let block = {
+            let mut superblocks = self.superblocks.borrow_mut();
+            let superblock = &mut superblocks[tier.index()];
+            superblock.generation += 1;
+            superblock.watermark = self.core().log.watermark();
+            superblock.log_start = log_start;
+            superblock.cuts.retain(|cut| cut.seq >= log_start.seq);
+            superblock.checkpoint = Some(root);
+            superblock.clone()
+        };
+        self.store_superblock(tier, &block).await
+    }
+
+    /// Writes and flushes a superblock.
+    pub(super) async fn store_superblock(&self, tier: TierId, block: &Superblock) -> Result<()> {
+        let offset = SUPERBLOCK_SLOTS[Superblock::slot_of(block.generation)];
+        self.context.io.write_bytes(tier, offset, &block.encode()?).await?;
+        self.context.io.flush(tier).await
+    }
+
+    /// Frees metadata segments that neither of the last two roots needs, and turns log segments
+    /// that recovery will not read any more into data segments.
+    fn release_superseded(&self, root: &Root, root_ref: &RootRef) {
+        let core = self.core();
+        let now = segments_of(core, root, root_ref);
+        let mut kept = self.checkpointer.kept.borrow_mut();
+        let [newest, older] = &mut *kept;
+        let released: Vec<TierSegment> =
+            older.iter().filter(|at| !newest.contains(at) && !now.contains(at)).copied().collect();
+        *older = std::mem::replace(newest, now);
+        let writing = self.checkpointer.writer.borrow().as_ref().map(|writer| writer.at);
+        released.into_iter().filter(|at| Some(*at) != writing).for_each(|at| core.space.free(at));
+        crate::tier::reserve::apply(core.space.tier(root.log_start.segment.tier), newest.len() as u64);
+        // The older superblock still names its own log start.
+        let previous = self.checkpointer.previous_start.replace(Some(root.log_start.seq));
+        if let Some(previous) = previous {
+            for at in self.tail.borrow_mut().forget_before(previous) {
+                core.space.seal(at, core.runtime.now().0);
+            }
+            core.organizer.kick();
+        }
+    }
+}
+
+/// The metadata segments that a root and its images lie in.
+pub fn segments_of(
+    core: &crate::core::Core,
+    root: &Root,
+    root_ref: &RootRef,
+) -> BTreeSet<TierSegment> {
+    let images = root.partitions.iter().flat_map(|part| &part.chunks);
+    images.chain(&root_ref.chunks).filter_map(|chunk| segment_of(&core.space, chunk)).collect()
+}
+
+/// The segment a chunk lies in.
+pub fn segment_of(space: &crate::tier::space::Space, chunk: &Chunk) -> Option<TierSegment> {
+    match chunk.location.place() {
+        Place::Device { tier, offset } if tier.index() < space.tiers().len() => {
+            Some(TierSegment { tier, segment: space.tier(tier).segment_at(offset) })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,229 @@
+//! The shard's side of its ring: operations as futures, and timers.
+//!
+//! The buffer of an operation belongs to the ring until it is done; a future that is dropped
+//! leaves it there, and the completion finds nobody and returns the buffer to its pool.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::io::buffer::AlignedBuf;
+use crate::io::runtime::Nanos;
+use crate::io::{IoDone, IoOp, Ring, Token, Wait};
+use crate::types::TierId;
+
+enum Slot {
+    Waiting(Option<Waker>),
+    Done(Option<AlignedBuf>, io::Result<()>),
+}
+
+/// Operations and timers of one shard.
+pub struct ShardIo {
+    core: Arc<Core>,
+    ring: RefCell<Box<dyn Ring>>,
+    slots: RefCell<HashMap<Token, Slot>>,
+    next_token: RefCell<u64>,
+    timers: RefCell<BTreeMap<(Nanos, u64), Waker>>,
+}
+
+impl ShardIo {
+    /// Over a ring made on this thread.
+    pub fn new(core: Arc<Core>, ring: Box<dyn Ring>) -> Rc<ShardIo> {
+        Rc::new(ShardIo {
+            core,
+            ring: RefCell::new(ring),
+            slots: RefCell::default(),
+            next_token: RefCell::new(0),
+            timers: RefCell::default(),
+        })
+    }
+
+    /// Reads exactly `len` bytes into `buf`, all multiples of the block.
+    pub async fn read(&self, tier: TierId, offset: u64, len: usize, buf: AlignedBuf) -> Result<AlignedBuf> {
+        let start = self.core.runtime.now();
+        let op = IoOp::Read { tier, offset, len, buf };
+        let (buf, result) = self.run(op).await;
+        self.core.space.tier(tier).counters.count_read(len);
+        self.core.counters.device_read.record(self.core.runtime.now().since(start));
+        self.finish(buf, result, format_args!("read of {len} bytes at {offset} of tier {}", tier.0))
+    }
+
+    /// Writes `buf[..len]` whole. Not flushed, unless `dsync`, which covers this write alone.
+    pub async fn write(
+        &self,
+        tier: TierId,
+        offset: u64,
+        len: usize,
+        buf: AlignedBuf,
+        dsync: bool,
+    ) -> Result<AlignedBuf> {
+        let start = self.core.runtime.now();
+        let (buf, result) = self.run(IoOp::Write { tier, offset, len, buf, dsync }).await;
+        let counters = &self.core.space.tier(tier).counters;
+        counters.count_write(len);
+        if dsync {
+            counters.unflushed_bytes.fetch_sub(len as u64, std::sync::atomic::Ordering::AcqRel);
+        }
+        self.core.counters.device_write.record(self.core.runtime.now().since(start));
+        self.finish(buf, result, format_args!("write of {len} bytes at {offset} of tier {}", tier.0))
+    }
+
+    /// Writes bytes that are not in an aligned buffer yet.
+    pub async fn write_bytes(&self, tier: TierId, offset: u64, bytes: &[u8]) -> Result<()> {
+        let mut buf = self.core.pool.get(bytes.len()).await;
+        buf.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
+        self.write(tier, offset, bytes.len(), buf, false).await.map(drop)
+    }
+
+    /// Flushes a device: covers every write done before this call.
+    pub async fn flush(&self, tier: TierId) -> Result<()> {
+        let start = self.core.runtime.now();
+        let (_, result) = self.run(IoOp::Flush { tier }).await;
+        self.core.space.tier(tier).counters.flushes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.core.counters.device_flush.record(self.core.runtime.now().since(start));
+        result.map_err(|error| Error::from_io(format_args!("flush of tier {}", tier.0), &error))
+    }
+
+    /// Continues after this long.
+    pub fn sleep(&self, duration: Duration) -> Sleep<'_> {
+        Sleep { io: self, until: self.core.runtime.now().after(duration), key: None }
+    }
+
+    /// The earliest timer.
+    pub fn next_timer(&self) -> Option<Nanos> {
+        self.timers.borrow().first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Operations under way.
+    pub fn in_flight(&self) -> usize {
+        self.ring.borrow().in_flight()
+    }
+
+    /// Submits, waits as allowed, and wakes the tasks whose operations or timers are due.
+    /// Returns whether there were any.
+    pub fn turn(&self, wait: Wait, done: &mut Vec<IoDone>) -> bool {
+        self.ring.borrow_mut().turn(wait, done);
+        let mut any = !done.is_empty();
+        for IoDone { token, buf, result } in done.drain(..) {
+            let slot = self.slots.borrow_mut().get_mut(&token).map(|slot| {
+                std::mem::replace(slot, Slot::Done(buf, result))
+            });
+            if let Some(Slot::Waiting(Some(waker))) = slot {
+                waker.wake();
+            }
+        }
+        let now = self.core.runtime.now();
+        while self.next_timer().is_some_and(|at| at <= now) {
+            if let Some((_, waker)) = self.timers.borrow_mut().pop_first() {
+                waker.wake();
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn finish(
+        &self,
+        buf: Option<AlignedBuf>,
+        result: io::Result<()>,
+        what: std::fmt::Arguments<'_>,
+    ) -> Result<AlignedBuf> {
+        match (buf, result) {
+            (Some(buf), Ok(())) => Ok(buf),
+            (_, Err(error)) => Err(Error::from_io(what, &error)),
+            (None, Ok(())) => unreachable!("{what} lost its buffer"),
+        }
+    }
+
+    fn run(&self, op: IoOp) -> Operation<'_> {
+        let token = Token(self.next_token.replace_with(|last| *last + 1));
+        self.slots.borrow_mut().insert(token, Slot::Waiting(None));
+        self.ring.borrow_mut().push(token, op);
+        Operation { io: self, token }
+    }
+}
+
+struct Operation<'a> {
+    io: &'a ShardIo,
+    token: Token,
+}
+
+impl Future for Operation<'_> {
+    type Output = (Option<AlignedBuf>, io::Result<()>);
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut slots = self.io.slots.borrow_mut();
+        match slots.remove(&self.token) {
+            Some(Slot::Done(buf, result)) => Poll::Ready((buf, result)),
+            _ => {
+                slots.insert(self.token, Slot::Waiting(Some(cx.waker().clone())));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Operation<'_> {
+    fn drop(&mut self) {
+        self.io.slots.borrow_mut().remove(&self.token);
+    }
+}
+
+/// See [`ShardIo::sleep`].
+pub struct Sleep<'a> {
+    io: &'a ShardIo,
+    until: Nanos,
+    key: Option<(Nanos, u64)>,
+}
+
+impl Future for Sleep<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.io.core.runtime.now() >= self.until {
+            return Poll::Ready(());
+        }
+        let key = match self.key {
+            Some(key) => key,
+            None => (self.until, self.io.next_token.replace_with(|last| *last + 1)),
+        };
+        self.key = Some(key);
+        self.io.timers.borrow_mut().insert(key, cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.io.timers.borrow_mut().remove(&key);
+        }
+    }
+}
+
+/// Runs all futures at the same time; their results in order.
+pub async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|cx| {
+        let mut pending = false;
+        for (future, output) in &mut running {
+            if output.is_none() {
+                match future.as_mut().poll(cx) {
+                    Poll::Ready(value) => *output = Some(value),
+                    Poll::Pending => pending = true,
+                }
+            }
+        }
+        if pending { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, output)| output).collect()
+}

@@ -1,0 +1,734 @@
+//! The log's owner: takes changes from everywhere, puts them in one order, writes them in
+//! batches, and applies and acknowledges them in that order.
+//!
+//! Group commit needs no timer: while two batches are in flight, requests gather. Nothing is
+//! encoded (in the sense of the pipeline) and no hook runs here.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::core::{Change, Commit, Core, MoveRequest, Payload, Source};
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::table::to_record;
+use crate::io::buffer::AlignedBuf;
+use crate::io::wait::{Sender, WaitList};
+use crate::limits::{BLOCK, UNFLUSHED_MAX};
+use crate::log::batch::{BatchIdentity, BatchItem, encode, layout};
+use crate::log::record::Record;
+use crate::log::record::SegmentKind;
+use crate::log::segment::{SegmentHeader, SegmentIdentity};
+use crate::log::superblock::Superblock;
+use crate::log::tail::LogTail;
+use crate::shard::apply::{self, Ack};
+use crate::shard::checkpoint::Checkpointer;
+use crate::tier::space::Purpose;
+use crate::shard::{LogSeed, ShardContext, flush, poison_on_error};
+use crate::types::{
+    BatchSeq, BucketId, BufferId, Durability, Location, SegmentId, TierId, TierSegment, Uuid, Version,
+};
+
+/// Batches in flight: two lower the tail latency, four do not help.
+const FLIGHTS_MAX: usize = 2;
+/// Target size of a batch: beyond it latency grows and throughput does not.
+const BATCH_BYTES_TARGET: usize = 1 << 20;
+/// Bytes of one write of zeros ahead of the log.
+const ZERO_CHUNK: usize = 1 << 20;
+/// Records of one batch.
+const BATCH_RECORDS_MAX: usize = 1024;
+
+/// A record on its way into the log.
+struct Queued {
+    record: Record,
+    payloads: Vec<(usize, Payload)>,
+    effect: Effect,
+    level: Durability,
+    /// Checked against what was queued before it; its place in the order is fixed.
+    checked: bool,
+}
+
+/// What follows once the record is in the log.
+pub enum Effect {
+    /// A blob has a new state.
+    Blob(Box<Commit>),
+    /// A buffer has moved.
+    Move(MoveRequest),
+    /// A bucket has come or gone.
+    Bucket(Record, Sender<Result<()>>),
+    /// Somebody waits for the record to be durable.
+    Flush(Sender<Result<()>>),
+    /// Nothing.
+    Quiet,
+}
+
+/// A batch being written.
+struct Flight {
+    seq: BatchSeq,
+    items: Vec<(Effect, Durability)>,
+    written: Option<Result<()>>,
+    dsync: bool,
+}
+
+/// See the module.
+pub struct LogOwner {
+    /// The shard.
+    pub(super) context: Rc<ShardContext>,
+    /// The log's end.
+    pub(super) tail: RefCell<LogTail>,
+    queue: RefCell<VecDeque<Queued>>,
+    /// Records with payloads that wait for room in the log's tier.
+    held: RefCell<VecDeque<Queued>>,
+    flights: RefCell<VecDeque<Flight>>,
+    /// Newest version per key in batches that are not applied yet.
+    appended: RefCell<HashMap<(BucketId, Arc<[u8]>), Version>>,
+    /// Where buffers go that batches in flight move.
+    moving: RefCell<HashMap<BufferId, Location>>,
+    /// Acknowledgements that wait for the watermark.
+    pub(super) unflushed_acks: RefCell<VecDeque<(BatchSeq, Ack)>>,
+    /// The newest batch applied.
+    pub(super) applied: Cell<BatchSeq>,
+    /// The newest W that a batch at or below the present W names: what recovery would find.
+    pub(super) named_watermark: Cell<BatchSeq>,
+    /// Batches and the W they name, until they are durable.
+    pub(super) names: RefCell<VecDeque<(BatchSeq, BatchSeq)>>,
+    /// Wakes the flush task and those who wait for the log's segments.
+    pub(super) stirred: WaitList,
+    /// The flush task shall run for the sake of reclaiming.
+    pub(super) reclaim_wanted: Cell<bool>,
+    /// Somebody asked for segments and has not got any yet.
+    pub(super) reclaim_asked: Cell<bool>,
+    pub(super) marker_armed: Cell<bool>,
+    /// Superblocks as last written.
+    pub(super) superblocks: RefCell<Vec<Superblock>>,
+    pub(super) checkpointer: Checkpointer,
+    devices: Box<[Uuid]>,
+}
+
+impl LogOwner {
+    /// Starts the owner and its tasks.
+    pub fn start(context: Rc<ShardContext>, seed: LogSeed) -> Rc<LogOwner> {
+        let last = seed.tail.last_seq();
+        let owner = Rc::new(LogOwner {
+            tail: RefCell::new(seed.tail),
+            queue: RefCell::default(),
+            held: RefCell::default(),
+            flights: RefCell::default(),
+            appended: RefCell::default(),
+            moving: RefCell::default(),
+            unflushed_acks: RefCell::default(),
+            applied: Cell::new(last),
+            named_watermark: Cell::new(context.core.log.watermark()),
+            names: RefCell::default(),
+            stirred: WaitList::default(),
+            reclaim_wanted: Cell::new(false),
+            reclaim_asked: Cell::new(false),
+            marker_armed: Cell::new(false),
+            devices: seed.superblocks.iter().map(|block| block.device).collect(),
+            superblocks: RefCell::new(seed.superblocks),
+            checkpointer: Checkpointer::new(seed.checkpoints),
+            context,
+        });
+        owner.context.core.space.set_applied(last);
+        flush::start(&owner);
+        owner.clone().keep_segment_ahead();
+        owner
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.context.core
+    }
+
+    /// Queues a blob's change.
+    pub fn queue_commit(&self, commit: Commit) {
+        let level = commit.level;
+        let mut commit = Box::new(commit);
+        let (record, payloads) = record_of(&mut commit);
+        self.push(record, payloads, Effect::Blob(commit), level);
+    }
+
+    /// Queues a move.
+    pub fn queue_move(&self, request: MoveRequest) {
+        let record =
+            Record::Move { subject: request.subject.clone(), from: request.from, to: request.to };
+        self.push(record, Vec::new(), Effect::Move(request), Durability::Written);
+    }
+
+    /// Queues a change of the list of buckets.
+    pub fn queue_bucket(&self, record: Record, reply: Sender<Result<()>>) {
+        let effect = Effect::Bucket(record.clone(), reply);
+        self.push(record, Vec::new(), effect, Durability::Written);
+    }
+
+    /// Queues the opening of a segment.
+    pub fn queue_segment_opened(&self, segment: TierSegment, generation: u32, kind: SegmentKind) {
+        let record = Record::SegmentOpen { segment, generation, kind };
+        self.push(record, Vec::new(), Effect::Quiet, Durability::Written);
+    }
+
+    /// Queues the freeing of segments.
+    pub(super) fn queue_segments_freed(&self, freed: Vec<TierSegment>) {
+        for segment in freed {
+            let generation = self.core().space.tier(segment.tier).segment(segment.segment).generation();
+            let record = Record::SegmentFree { segment, generation };
+            self.push(record, Vec::new(), Effect::Quiet, Durability::Written);
+        }
+    }
+
+    /// Makes everything queued so far, and all that was before, durable.
+    pub fn flush(&self, reply: Sender<Result<()>>) {
+        if let Err(error) = self.core().check_poison() {
+            return reply.send(Err(error));
+        }
+        let idle = self.queue.borrow().is_empty() && self.flights.borrow().is_empty();
+        if idle && self.core().log.watermark() == self.tail.borrow().last_seq() {
+            return reply.send(Ok(()));
+        }
+        self.push(Record::Marker, Vec::new(), Effect::Flush(reply), Durability::Durable);
+    }
+
+    /// Queues a batch that does nothing but name W.
+    pub(super) fn queue_marker(&self, level: Durability) {
+        self.push(Record::Marker, Vec::new(), Effect::Quiet, level);
+    }
+
+    /// Frees what may be reused, soon.
+    pub fn reclaim_soon(&self) {
+        self.reclaim_asked.set(true);
+        self.reclaim_wanted.set(true);
+        self.stirred.wake_all();
+    }
+
+    /// Ends the owner's tasks once nothing is left to do.
+    pub fn stop(&self) {
+        self.stirred.wake_all();
+    }
+
+    fn push(
+        &self,
+        record: Record,
+        payloads: Vec<(usize, Payload)>,
+        effect: Effect,
+        level: Durability,
+    ) {
+        let queued = Queued { record, payloads, effect, level, checked: false };
+        self.queue.borrow_mut().push_back(queued);
+    }
+
+    /// Whether everything queued has been written and acknowledged.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.queue.borrow().is_empty()
+            && self.held.borrow().is_empty()
+            && self.flights.borrow().is_empty()
+            && self.unflushed_acks.borrow().is_empty()
+    }
+
+    /// Writes batches while there is something to write and room in flight.
+    pub fn pump(self: &Rc<Self>) -> bool {
+        let mut progress = self.release_held();
+        while !self.queue.borrow().is_empty() && self.flights.borrow().len() < FLIGHTS_MAX {
+            if let Some(error) = self.core().poisoned().cloned() {
+                self.fail_queue(&error);
+                return true;
+            }
+            if self.core().unflushed_bytes() > UNFLUSHED_MAX {
+                self.stirred.wake_all();
+                break;
+            }
+            match self.write_batch() {
+                Ok(true) => progress = true,
+                Ok(false) => break,
+                Err(error) => {
+                    poison_on_error(self.core(), "the log cannot be written", Err(error));
+                }
+            }
+        }
+        if self.core().unflushed_bytes() > UNFLUSHED_MAX / 2 {
+            self.stirred.wake_all();
+        }
+        progress
+    }
+
+    /// Whether payloads must wait: what is free of the log's tier is for moves, deletes and
+    /// checkpoints, which make room.
+    fn is_short_of_room(&self) -> bool {
+        let tier = self.core().space.tier(self.tail.borrow().segment.tier);
+        tier.free_segments() <= tier.floor(Purpose::Move) as usize
+    }
+
+    fn release_held(&self) -> bool {
+        if self.held.borrow().is_empty() {
+            return false;
+        }
+        if self.is_short_of_room() && self.core().poisoned().is_none() {
+            return false;
+        }
+        // Changes of one key that overtook these were claimed before or make these stale.
+        let mut queue = self.queue.borrow_mut();
+        self.held.borrow_mut().drain(..).rev().for_each(|item| queue.push_front(item));
+        true
+    }
+
+    /// Builds the next batch and starts its write. False if it has to wait for a segment.
+    fn write_batch(self: &Rc<Self>) -> Result<bool> {
+        if self.tail.borrow().ahead.is_none() {
+            self.stirred.wake_all();
+            return Ok(false);
+        }
+        let mut items = self.check_queue();
+        if items.is_empty() {
+            return Ok(true);
+        }
+        let encoded = match self.encode_batch(&mut items) {
+            Err(error) if error.kind() == ErrorKind::LimitExceeded => {
+                let first = items.remove(0);
+                self.forget(&first.effect);
+                apply::fail(self.core(), first.effect, &error);
+                self.give_back(items);
+                return Ok(true);
+            }
+            encoded => encoded?,
+        };
+        let Some((count, buf, flight_dsync, seq, total, offset)) = encoded else {
+            self.give_back(items);
+            return Ok(false);
+        };
+        let rest = items.split_off(count);
+        self.give_back(rest);
+        let items = items.into_iter().map(|item| (item.effect, item.level)).collect();
+        self.flights.borrow_mut().push_back(Flight { seq, items, written: None, dsync: flight_dsync });
+        self.start_write(seq, offset, total, buf, flight_dsync);
+        Ok(true)
+    }
+
+    fn give_back(&self, items: Vec<Queued>) {
+        let mut queue = self.queue.borrow_mut();
+        items.into_iter().rev().for_each(|item| queue.push_front(item));
+    }
+
+    /// Takes records that hold against everything before them; answers those that do not.
+    fn check_queue(&self) -> Vec<Queued> {
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        let short = self.is_short_of_room();
+        while items.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_TARGET {
+            let Some(mut item) = self.queue.borrow_mut().pop_front() else { break };
+            if short && !item.checked && !item.payloads.is_empty() {
+                self.core().organizer.kick();
+                self.held.borrow_mut().push_back(item);
+                continue;
+            }
+            if !item.checked {
+                match self.check(item) {
+                    Some(checked) => item = checked,
+                    None => continue,
+                }
+            }
+            let payload: usize = item.payloads.iter().map(|(_, payload)| payload.bytes().len()).sum();
+            bytes += item.record.encoded_len() + payload;
+            items.push(item);
+        }
+        items
+    }
+
+    /// Whether the record still makes sense after all that precede it in the log.
+    fn check(&self, mut item: Queued) -> Option<Queued> {
+        item.checked = true;
+        match &mut item.effect {
+            Effect::Blob(commit) => {
+                let key = (commit.bucket, commit.key.clone());
+                let before = self.appended.borrow().get(&key).copied();
+                if let Some(refused) = apply::refuse_stale(self.core(), commit, before) {
+                    let Effect::Blob(commit) = item.effect else { return None };
+                    apply::drop_commit(self.core(), *commit, refused);
+                    return None;
+                }
+                self.shorten(&mut item.record, commit, before);
+                self.resolve(&mut item.record, commit);
+                self.appended.borrow_mut().insert(key, commit.version);
+            }
+            Effect::Move(request) => {
+                let id = apply::subject_id(&request.subject);
+                let in_flight = self.moving.borrow().contains_key(&id);
+                if in_flight || !apply::is_at(self.core(), &request.subject, request.from) {
+                    let Effect::Move(request) = item.effect else { return None };
+                    apply::refuse_move(self.core(), request);
+                    return None;
+                }
+                self.moving.borrow_mut().insert(id, request.to);
+            }
+            Effect::Bucket(..) | Effect::Flush(_) | Effect::Quiet => {}
+        }
+        Some(item)
+    }
+
+    /// Uses the difference instead of the whole map where the log holds exactly its base.
+    fn shorten(&self, record: &mut Record, commit: &mut Commit, in_flight: Option<Version>) {
+        let Change::Put { splice: splice @ Some(_), .. } = &mut commit.change else { return };
+        let Some(splice) = splice.take() else { return };
+        let logged = apply::logged_version(self.core(), commit);
+        if in_flight.is_some() || logged != Some(splice.base) {
+            return;
+        }
+        if let Record::Put { bucket, key, version, len, buffers, .. } = record {
+            *record = Record::Splice {
+                bucket: *bucket,
+                key: std::mem::take(key),
+                base: splice.base,
+                version: *version,
+                len: *len,
+                cut: splice.cut,
+                extents: splice.extents,
+                buffers: std::mem::take(buffers),
+            };
+        }
+    }
+
+    /// Inherited buffers are logged where they are after the moves before this record.
+    fn resolve(&self, record: &mut Record, commit: &mut Commit) {
+        let Change::Put { buffers, .. } = &mut commit.change else { return };
+        for (new, def) in buffers.iter_mut().zip(record.buffers_mut()) {
+            if matches!(new.source, Source::Inherited) {
+                let moved = self.moving.borrow().get(&new.buffer.id).copied();
+                let now = moved.or_else(|| apply::inherited_location(self.core(), commit.hash, commit.bucket, &commit.key, new.buffer.id));
+                if let Some(location) = now {
+                    new.buffer.location = location;
+                    def.location = location;
+                }
+            }
+        }
+    }
+
+    /// Lays the items out and encodes those that fit. `None` if the segment that must come first
+    /// is not ready.
+    #[expect(clippy::type_complexity, reason = "one caller, right above")]
+    fn encode_batch(
+        &self,
+        items: &mut [Queued],
+    ) -> Result<Option<(usize, AlignedBuf, bool, BatchSeq, usize, u64)>> {
+        let core = self.core();
+        let mut tail = self.tail.borrow_mut();
+        let segment_size = core.space.tier(tail.segment.tier).segment_size;
+        let mut batch: Vec<BatchItem<'_>> = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            let payloads = item.payloads.iter().map(|(at, payload)| (*at, payload.bytes())).collect();
+            batch.push(BatchItem { record: item.record.clone(), payloads });
+        }
+        let room = |tail: &LogTail| usize::try_from(tail.room(segment_size)).unwrap_or(usize::MAX);
+        let mut plan = layout(&batch, room(&tail))?;
+        if plan.items() == 0 {
+            if !tail.ahead.is_some_and(|ahead| ahead.ready) {
+                return Ok(None);
+            }
+            tail.switch(segment_size);
+            self.stirred.wake_all();
+            plan = layout(&batch, room(&tail))?;
+            if plan.items() == 0 {
+                let kind = batch[0].record.kind();
+                return Err(Error::new(
+                    ErrorKind::LimitExceeded,
+                    format!("a {kind:?} record does not fit a log segment of {segment_size} bytes"),
+                ));
+            }
+            if tail.ahead.is_none() {
+                // The next segment is named by every batch, so this one waits for it too.
+                return Ok(None);
+            }
+        }
+        let count = plan.items();
+        let total = plan.total_len();
+        let offset = core.space.tier(tail.segment.tier).offset_of(tail.segment.segment) + tail.used;
+        let identity = self.identity(&tail, offset);
+        let mut buf = core.pool.try_get(total).unwrap_or_else(|| AlignedBuf::alloc(total));
+        let crc = encode(&plan, &mut batch, &identity, &mut buf.as_mut_slice()[..total])?;
+        let records: Vec<Record> = batch.into_iter().take(count).map(|item| item.record).collect();
+        let mut external = false;
+        let mut durable = false;
+        for (item, record) in items.iter_mut().zip(records) {
+            external |= place_inline(core, item, &record);
+            durable |= item.level == Durability::Durable;
+            item.record = record;
+            item.payloads.clear();
+        }
+        let dsync = durable && !external && self.all_before_is_flushed(&tail);
+        self.names.borrow_mut().push_back((identity.seq, identity.watermark));
+        tail.advance(total as u64, crc);
+        core.counters.batches.fetch_add(1, Ordering::Relaxed);
+        core.counters.records.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(Some((count, buf, dsync, identity.seq, total, offset)))
+    }
+
+    fn identity(&self, tail: &LogTail, device_offset: u64) -> BatchIdentity {
+        let core = self.core();
+        BatchIdentity {
+            store: core.settings.store,
+            device: self.devices[tail.segment.tier.index()],
+            epoch: core.settings.epoch,
+            stream: 0,
+            seq: tail.next_seq,
+            watermark: core.log.watermark(),
+            chain: tail.chain,
+            segment: tail.segment,
+            generation: tail.generation,
+            device_offset,
+            next: tail.ahead.map(|ahead| (ahead.segment, ahead.generation)),
+            wall_clock: core.runtime.wall_clock_s(),
+        }
+    }
+
+    /// Whether a write that is itself durable suffices: nothing earlier is unflushed.
+    fn all_before_is_flushed(&self, tail: &LogTail) -> bool {
+        let flights = self.flights.borrow();
+        let first = flights.front().map_or(tail.next_seq, |flight| flight.seq);
+        flights.iter().all(|flight| flight.dsync)
+            && self.core().log.watermark().next() == first
+            && self.core().unflushed_bytes() == 0
+    }
+
+    fn start_write(self: &Rc<Self>, seq: BatchSeq, offset: u64, total: usize, buf: AlignedBuf, dsync: bool) {
+        let owner = self.clone();
+        let tier = self.tail.borrow().segment.tier;
+        self.context.spawner.spawn(Box::pin(async move {
+            let written = owner.context.io.write(tier, offset, total, buf, dsync).await.map(drop);
+            if let Some(flight) = owner.flights.borrow_mut().iter_mut().find(|flight| flight.seq == seq) {
+                flight.written = Some(written);
+            }
+            owner.land();
+        }));
+    }
+
+    /// Applies and acknowledges, in order, the batches whose writes are done.
+    fn land(self: &Rc<Self>) {
+        loop {
+            let flight = {
+                let mut flights = self.flights.borrow_mut();
+                match flights.front() {
+                    Some(flight) if flight.written.is_some() => flights.pop_front(),
+                    _ => None,
+                }
+            };
+            let Some(flight) = flight else { break };
+            match &flight.written {
+                Some(Ok(())) => self.apply(flight),
+                Some(Err(error)) => {
+                    let error = error.clone();
+                    poison_on_error(self.core(), "a log write failed", Err(error));
+                    let reason = self.core().poisoned().cloned();
+                    let reason = reason.unwrap_or_else(|| Error::new(ErrorKind::DeviceFailed, "the log failed"));
+                    for (effect, _) in flight.items {
+                        apply::fail(self.core(), effect, &reason);
+                    }
+                }
+                None => break,
+            }
+        }
+        self.pump();
+    }
+
+    fn apply(self: &Rc<Self>, flight: Flight) {
+        let core = self.core();
+        core.space.set_applied(flight.seq);
+        let mut acks = Vec::with_capacity(flight.items.len());
+        for (effect, level) in flight.items {
+            self.forget(&effect);
+            acks.push((apply::apply(core, effect), level));
+        }
+        self.applied.set(flight.seq);
+        self.checkpointer.count_records(acks.len());
+        if flight.dsync && core.log.watermark().next() == flight.seq {
+            self.raise_watermark(flight.seq);
+            if self.reclaim_asked.get() {
+                self.reclaim_wanted.set(true);
+                self.stirred.wake_all();
+            }
+        }
+        let flushed = core.log.watermark() >= flight.seq;
+        for (ack, level) in acks {
+            if flushed || level < Durability::Durable {
+                ack.send(core);
+            } else {
+                self.unflushed_acks.borrow_mut().push_back((flight.seq, ack));
+            }
+        }
+        if flushed {
+            flush::arm_marker(self);
+        } else if !self.unflushed_acks.borrow().is_empty() || self.checkpointer.is_due(self) {
+            self.stirred.wake_all();
+        }
+    }
+
+    /// The record is applied: the index knows what the owner kept for it.
+    fn forget(&self, effect: &Effect) {
+        match effect {
+            Effect::Blob(commit) => {
+                let key = (commit.bucket, commit.key.clone());
+                let mut appended = self.appended.borrow_mut();
+                if appended.get(&key) == Some(&commit.version) {
+                    appended.remove(&key);
+                }
+            }
+            Effect::Move(request) => {
+                self.moving.borrow_mut().remove(&apply::subject_id(&request.subject));
+            }
+            Effect::Bucket(..) | Effect::Flush(_) | Effect::Quiet => {}
+        }
+    }
+
+    /// Raises W, and with it what recovery would find named.
+    pub(super) fn raise_watermark(&self, to: BatchSeq) {
+        self.core().log.raise_watermark(to);
+        let mut names = self.names.borrow_mut();
+        while names.front().is_some_and(|(seq, _)| *seq <= to) {
+            if let Some((_, named)) = names.pop_front() {
+                self.named_watermark.set(self.named_watermark.get().max(named));
+            }
+        }
+    }
+
+    /// The newest W that any batch names.
+    pub(super) fn named_in_log(&self) -> BatchSeq {
+        self.names.borrow().back().map_or(self.named_watermark.get(), |(_, named)| *named)
+    }
+
+    /// After the engine has been poisoned: everybody who waits is told.
+    pub(super) fn fail_queue(&self, error: &Error) {
+        self.release_held();
+        for item in std::mem::take(&mut *self.queue.borrow_mut()) {
+            self.forget(&item.effect);
+            apply::fail(self.core(), item.effect, error);
+        }
+        for (_, ack) in std::mem::take(&mut *self.unflushed_acks.borrow_mut()) {
+            ack.fail(self.core(), error);
+        }
+    }
+
+    /// Keeps one log segment allocated and written through ahead of the one in use.
+    fn keep_segment_ahead(self: Rc<Self>) {
+        let owner = self.clone();
+        self.context.spawner.spawn(Box::pin(async move {
+            while !owner.context.is_stopping() {
+                let stirred = owner.stirred.ticket();
+                let space_changed = owner.core().space.changed.ticket();
+                if !owner.prepare_segment().await {
+                    owner.core().organizer.kick();
+                    crate::io::wait::first(stirred, space_changed).await;
+                } else {
+                    stirred.await;
+                }
+            }
+        }));
+    }
+
+    /// Writes a log segment's header and zeroes the rest: a batch then overwrites written
+    /// blocks, which the file system does twice as fast as it converts unwritten ones.
+    async fn write_through(&self, tier: TierId, segment: SegmentId, generation: u32) -> Result<()> {
+        let core = self.core();
+        let facts = core.space.tier(tier);
+        let start = facts.offset_of(segment);
+        let header = SegmentHeader {
+            identity: SegmentIdentity {
+                store: core.settings.store,
+                device: self.devices[tier.index()],
+                segment: TierSegment { tier, segment },
+                generation,
+            },
+            kind: SegmentKind::Log,
+            epoch: core.settings.epoch,
+            writer: self.context.number as u32,
+            wall_clock: core.runtime.wall_clock_s(),
+        };
+        self.context.io.write_bytes(tier, start, &header.encode()?).await?;
+        if facts.segment(segment).was_written() {
+            return Ok(());
+        }
+        let mut at = BLOCK as u64;
+        let mut buf = core.pool.get(ZERO_CHUNK).await;
+        buf.as_mut_slice().fill(0);
+        while at < facts.segment_size {
+            let len = (facts.segment_size - at).min(ZERO_CHUNK as u64) as usize;
+            buf = self.context.io.write(tier, start + at, len, buf, false).await?;
+            at += len as u64;
+        }
+        Ok(())
+    }
+
+    /// Allocates and zeroes the next log segment if there is none. False if none is free.
+    async fn prepare_segment(&self) -> bool {
+        let core = self.core();
+        let tier = self.tail.borrow().segment.tier;
+        let ahead = self.tail.borrow().ahead;
+        match ahead {
+            Some(ahead) if ahead.ready => return true,
+            Some(_) => {}
+            None => {
+                let Some(at) = core.space.allocate(tier, Purpose::Log) else { return false };
+                let generation = core.space.tier(tier).segment(at.segment).generation();
+                self.queue_segment_opened(at, generation, SegmentKind::Log);
+                self.tail.borrow_mut().ahead =
+                    Some(crate::log::tail::Ahead { segment: at.segment, generation, ready: false });
+                core.shards[self.context.number].ring();
+            }
+        }
+        let Some(ahead) = self.tail.borrow().ahead else { return false };
+        if let Err(error) = self.write_through(tier, ahead.segment, ahead.generation).await {
+            poison_on_error(core, "a log segment cannot be prepared", Err(error));
+            return true;
+        }
+        if let Some(ahead) = &mut self.tail.borrow_mut().ahead {
+            ahead.ready = true;
+        }
+        core.shards[self.context.number].ring();
+        true
+    }
+}
+
+/// Sets the locations of the buffers that ride in the batch; their bytes are live from now on.
+/// Returns whether the record names data outside its batch.
+fn place_inline(core: &Core, item: &mut Queued, record: &Record) -> bool {
+    let Effect::Blob(commit) = &mut item.effect else {
+        return matches!(item.effect, Effect::Move(_));
+    };
+    let Change::Put { buffers, .. } = &mut commit.change else { return false };
+    let mut external = false;
+    for (new, def) in buffers.iter_mut().zip(record.buffers()) {
+        match new.source {
+            Source::Inline(_) => {
+                new.buffer.location = def.location;
+                core.space.bytes_live(def.location, def.stored_len);
+                // From here on the bytes are as if written apart: dead if the batch fails.
+                new.source = Source::Written;
+            }
+            Source::Written | Source::Inherited => external = true,
+        }
+    }
+    external
+}
+
+/// The record of a change, and the bytes that ride with it.
+fn record_of(commit: &mut Commit) -> (Record, Vec<(usize, Payload)>) {
+    let (bucket, version) = (commit.bucket, commit.version);
+    let key: Box<[u8]> = (*commit.key).into();
+    let Change::Put { len, extents, buffers, .. } = &mut commit.change else {
+        return (Record::Delete { bucket, key, version }, Vec::new());
+    };
+    // The format wants definitions ascending by id.
+    buffers.sort_by_key(|new| new.buffer.id);
+    let mut payloads = Vec::new();
+    let mut defs = Vec::with_capacity(buffers.len());
+    for (at, new) in buffers.iter_mut().enumerate() {
+        let source = std::mem::replace(&mut new.source, Source::Inline(Payload::Owned(Box::default())));
+        match source {
+            Source::Inline(payload) => {
+                // Any device place will do until the batch is laid out.
+                new.buffer.location = Location::device(crate::types::TierId(0), 0);
+                payloads.push((at, payload));
+            }
+            other => new.source = other,
+        }
+        defs.push(to_record(&new.buffer));
+    }
+    let record =
+        Record::Put { bucket, key, version, len: *len, extents: extents.clone(), buffers: defs };
+    (record, payloads)
+}

@@ -1,0 +1,152 @@
+//! Appends buffers to the shard's open segments, the fastest tier with room first.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::core::{BufferName, Request, WriteRequest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::state::Buffer;
+use crate::io::buffer::AlignedBuf;
+use crate::io::wait::first;
+use crate::limits::BLOCK;
+use crate::log::record::SegmentKind;
+use crate::shard::ShardContext;
+use crate::tier::space::Purpose;
+use crate::tier::writer::{PlannedWrite, SegmentWriter, WriterIdentity};
+use crate::types::{Location, TierId, TierSegment, Uuid};
+
+/// How long a write waits for the organizer to free a segment. The write was admitted, so there
+/// is room in the end; a device that has failed under the organizer ends the wait.
+const ROOM_WAIT: Duration = Duration::from_millis(100);
+const ROOM_WAITS_MAX: usize = 600;
+
+/// The shard's writers, one per tier.
+pub struct ValueWriter {
+    context: Rc<ShardContext>,
+    writers: RefCell<Vec<SegmentWriter>>,
+}
+
+impl ValueWriter {
+    /// Writers with no segment open.
+    pub fn new(context: Rc<ShardContext>, devices: &[Uuid]) -> ValueWriter {
+        let core = &context.core;
+        let writers = core.space.tiers().iter().map(|tier| {
+            let identity = WriterIdentity {
+                store: core.settings.store,
+                device: devices[tier.id.index()],
+                epoch: core.settings.epoch,
+                writer: context.number as u32,
+            };
+            SegmentWriter::new(core.space.clone(), identity, tier.id, Purpose::Data)
+        });
+        ValueWriter { writers: RefCell::new(writers.collect()), context: context.clone() }
+    }
+
+    /// Serves one request.
+    pub async fn serve(&self, request: WriteRequest) {
+        let WriteRequest { buf, buffer, name, reply } = request;
+        reply.send(self.append(buf, &buffer, &name).await);
+    }
+
+    /// Writes a buffer's stored bytes to a segment; the location once the device has them.
+    pub async fn append(
+        &self,
+        mut buf: AlignedBuf,
+        buffer: &Buffer,
+        name: &BufferName,
+    ) -> Result<Location> {
+        let core = &self.context.core;
+        let len = buffer.stored_len as usize;
+        let padded = len.next_multiple_of(BLOCK);
+        buf.as_mut_slice()[len..padded].fill(0);
+        core.wait_for_flush_room().await?;
+        for _ in 0..ROOM_WAITS_MAX {
+            let changed = core.space.changed.ticket();
+            core.check_poison()?;
+            if let Some((tier, offset)) = self.place(padded, name, buffer)? {
+                let location = Location::device(tier, offset);
+                if tier.index() > 0 {
+                    core.counters.spills.fetch_add(1, Ordering::Relaxed);
+                }
+                return match self.context.io.write(tier, offset, padded, buf, false).await {
+                    Ok(_) => Ok(location),
+                    Err(error) => {
+                        core.space.bytes_dead(location, buffer.stored_len);
+                        Err(error)
+                    }
+                };
+            }
+            core.organizer.kick();
+            first(changed, self.context.io.sleep(ROOM_WAIT)).await;
+        }
+        Err(Error::new(ErrorKind::NoSpace, "no tier has a free segment, and cleaning frees none"))
+    }
+
+    /// Finds a place on the fastest tier that has one, opening segments as needed.
+    fn place(&self, padded: usize, name: &BufferName, buffer: &Buffer) -> Result<Option<(TierId, u64)>> {
+        let buffers = [(name, 0, buffer)];
+        for tier in self.context.core.space.tiers() {
+            let mut writers = self.writers.borrow_mut();
+            let writer = &mut writers[tier.id.index()];
+            if let Some(offset) = writer.place(padded, &buffers) {
+                return Ok(Some((tier.id, offset)));
+            }
+            if tier.free_segments() <= tier.floor(Purpose::Data) as usize {
+                continue;
+            }
+            if let Some((at, summary)) = writer.close()? {
+                self.finish_segment(at, summary);
+            }
+            let wall_clock = self.context.core.runtime.wall_clock_s();
+            let Some((at, generation, header)) = writer.open(wall_clock)? else { continue };
+            self.begin_segment(at, generation, header);
+            if let Some(offset) = writer.place(padded, &buffers) {
+                return Ok(Some((tier.id, offset)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Logs the opening and writes the header. The request that opened it goes on at once: the
+    /// index, not the header, says what is live; the header serves salvage.
+    fn begin_segment(&self, at: TierSegment, generation: u32, header: PlannedWrite) {
+        let core = self.context.core.clone();
+        let io = self.context.io.clone();
+        let tier = core.space.tier(at.tier);
+        let range = (tier.offset_of(at.segment), tier.segment_size);
+        if let Err(error) = core.devices[at.tier.index()].allocate(range.0, range.1) {
+            core.counters.note(format!("allocation of {at:?}: {error}"));
+        }
+        self.context.spawner.spawn(Box::pin(async move {
+            core.shards[0].push(Request::SegmentOpened(at, generation, SegmentKind::Data)).await;
+            if let Err(error) = io.write_bytes(at.tier, header.offset, &header.bytes).await {
+                core.counters.note(error.to_string());
+            }
+        }));
+    }
+
+    fn finish_segment(&self, at: TierSegment, summary: PlannedWrite) {
+        let core = self.context.core.clone();
+        let io = self.context.io.clone();
+        self.context.spawner.spawn(Box::pin(async move {
+            if let Err(error) = io.write_bytes(at.tier, summary.offset, &summary.bytes).await {
+                core.counters.note(error.to_string());
+            }
+            core.space.seal(at, core.runtime.now().0);
+            core.organizer.kick();
+        }));
+    }
+
+    /// Closes every open segment, for a clean end.
+    pub fn seal_all(&self) {
+        for writer in self.writers.borrow_mut().iter_mut() {
+            match writer.close() {
+                Ok(Some((at, summary))) => self.finish_segment(at, summary),
+                Ok(None) => {}
+                Err(error) => self.context.core.counters.note(error.to_string()),
+            }
+        }
+    }
+}

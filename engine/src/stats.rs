@@ -1,0 +1,262 @@
+//! What the engine counts, and the snapshot that users see.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+
+/// Latencies of one kind of operation, 100 ns to 100 s, to two digits.
+pub struct Latency {
+    histogram: Mutex<Histogram<u64>>,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        let histogram = match Histogram::new_with_bounds(100, 100_000_000_000, 2) {
+            Ok(histogram) => histogram,
+            Err(error) => unreachable!("constant histogram bounds: {error}"),
+        };
+        Latency { histogram: Mutex::new(histogram) }
+    }
+}
+
+impl Latency {
+    /// Records one operation.
+    pub fn record(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.histogram.lock().saturating_record(nanos);
+    }
+
+    /// The figures so far.
+    pub fn snapshot(&self) -> LatencyStats {
+        let histogram = self.histogram.lock();
+        LatencyStats {
+            count: histogram.len(),
+            p50_ns: histogram.value_at_quantile(0.5),
+            p90_ns: histogram.value_at_quantile(0.9),
+            p99_ns: histogram.value_at_quantile(0.99),
+            p999_ns: histogram.value_at_quantile(0.999),
+            max_ns: histogram.max(),
+        }
+    }
+}
+
+/// Figures of a [`Latency`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LatencyStats {
+    /// Operations recorded.
+    pub count: u64,
+    /// Median, nanoseconds.
+    pub p50_ns: u64,
+    /// 90th percentile.
+    pub p90_ns: u64,
+    /// 99th percentile.
+    pub p99_ns: u64,
+    /// 99.9th percentile.
+    pub p999_ns: u64,
+    /// Longest.
+    pub max_ns: u64,
+}
+
+/// A counter that threads add to without sharing a cache line.
+#[derive(Default)]
+pub struct StripedCounter {
+    lanes: [Lane; 16],
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Lane(AtomicU64);
+
+impl StripedCounter {
+    /// Adds one; returns how often this thread's lane has been added to.
+    pub fn add_one(&self) -> u64 {
+        thread_local! {
+            static LANE: usize = {
+                static NEXT: AtomicU64 = AtomicU64::new(0);
+                NEXT.fetch_add(1, Ordering::Relaxed) as usize % 16
+            };
+        }
+        LANE.with(|lane| self.lanes[*lane].0.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The sum of all lanes.
+    pub fn sum(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Counters of one store.
+#[derive(Default)]
+pub struct Counters {
+    /// Gets answered from DRAM alone.
+    pub dram_hits: StripedCounter,
+    /// Gets that needed a device.
+    pub dram_misses: StripedCounter,
+    /// Puts at Memory level that stayed there.
+    pub memory_puts: StripedCounter,
+    /// Changes that went through the log.
+    pub logged_changes: AtomicU64,
+    /// Memory puts that ran as Written for want of room.
+    pub memory_fallbacks: AtomicU64,
+    /// Bytes of values that callers put.
+    pub put_bytes: AtomicU64,
+    /// Bytes of values that callers got.
+    pub get_bytes: AtomicU64,
+    /// Buffers of puts that went to a slower tier for want of room on the fastest.
+    pub spills: AtomicU64,
+    /// Memory changes written behind.
+    pub written_behind: AtomicU64,
+    /// Clean slots taken by callers who needed room.
+    pub caller_evictions: AtomicU64,
+    /// Batches of the log.
+    pub batches: AtomicU64,
+    /// Records of the log.
+    pub records: AtomicU64,
+    /// Checksum mismatches met.
+    pub corruptions: AtomicU64,
+    /// Operations of callers; a sample of those answered from DRAM.
+    pub get: Latency,
+    /// See `get`.
+    pub put: Latency,
+    /// Device operations of the shards.
+    pub device_read: Latency,
+    /// See `device_read`.
+    pub device_write: Latency,
+    /// See `device_read`.
+    pub device_flush: Latency,
+    notes: Mutex<Vec<String>>,
+}
+
+/// Notes kept.
+const NOTES_MAX: usize = 64;
+
+impl Counters {
+    /// Keeps a message about something that went wrong and was survived.
+    pub fn note(&self, message: String) {
+        let mut notes = self.notes.lock();
+        if notes.len() == NOTES_MAX {
+            notes.remove(0);
+        }
+        notes.push(message);
+    }
+
+    /// The newest such messages.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().clone()
+    }
+}
+
+/// One tier in a [`Stats`].
+#[derive(Clone, Debug)]
+pub struct TierStats {
+    /// NVMe or HDD.
+    pub kind: crate::types::TierKind,
+    /// Bytes of the tier's file.
+    pub capacity: u64,
+    /// Bytes of segments in use.
+    pub used: u64,
+    /// Bytes of buffers that something refers to.
+    pub live: u64,
+    /// Segments free.
+    pub free_segments: u64,
+    /// Device reads and their bytes.
+    pub reads: u64,
+    /// See `reads`.
+    pub read_bytes: u64,
+    /// Device writes and their bytes.
+    pub writes: u64,
+    /// See `writes`.
+    pub written_bytes: u64,
+    /// Device flushes.
+    pub flushes: u64,
+}
+
+/// Memory by purpose, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemoryStats {
+    /// The configured budget.
+    pub budget: u64,
+    /// DRAM tier: capacity, and the part that has been touched.
+    pub dram_capacity: u64,
+    /// See `dram_capacity`.
+    pub dram_touched: u64,
+    /// DRAM tier: bytes in use by slots.
+    pub dram_used: u64,
+    /// DRAM tier: bytes no device holds.
+    pub dram_dirty: u64,
+    /// Index and buffer table.
+    pub index: u64,
+    /// Buffers for device I/O in use, and their bound.
+    pub io_buffers: u64,
+    /// See `io_buffers`.
+    pub io_buffers_max: u64,
+}
+
+/// A snapshot of everything counted.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// Device tiers, fastest first.
+    pub tiers: Vec<TierStats>,
+    /// Memory by purpose.
+    pub memory: MemoryStats,
+    /// Blobs in all buckets.
+    pub blobs: u64,
+    /// Gets answered from DRAM.
+    pub dram_hits: u64,
+    /// Gets that needed a device.
+    pub dram_misses: u64,
+    /// Puts that stayed in DRAM at first.
+    pub memory_puts: u64,
+    /// Memory puts that ran as Written for want of room.
+    pub memory_fallbacks: u64,
+    /// Changes logged for their callers.
+    pub logged_changes: u64,
+    /// Memory changes written behind.
+    pub written_behind: u64,
+    /// Bytes put by callers.
+    pub put_bytes: u64,
+    /// Bytes got by callers.
+    pub get_bytes: u64,
+    /// Buffers of puts that went to a slower tier.
+    pub spills: u64,
+    /// Clean slots that callers took.
+    pub caller_evictions: u64,
+    /// Batches and records of the log.
+    pub batches: u64,
+    /// See `batches`.
+    pub records: u64,
+    /// Checksum mismatches met.
+    pub corruptions: u64,
+    /// What the organizer has done.
+    pub organizer: crate::organizer::OrganizerStats,
+    /// Latency of gets, a sample where DRAM answers.
+    pub get: LatencyStats,
+    /// Latency of puts, a sample where DRAM answers.
+    pub put: LatencyStats,
+    /// Latency of the shards' device reads.
+    pub device_read: LatencyStats,
+    /// Latency of the shards' device writes.
+    pub device_write: LatencyStats,
+    /// Latency of the shards' flushes.
+    pub device_flush: LatencyStats,
+    /// Newest messages about what went wrong and was survived.
+    pub notes: Vec<String>,
+}
+
+impl Stats {
+    /// Part of the gets that DRAM answered.
+    pub fn hit_ratio(&self) -> f64 {
+        ratio(self.dram_hits, self.dram_hits + self.dram_misses)
+    }
+
+    /// Bytes written to devices per byte put.
+    pub fn write_amplification(&self) -> f64 {
+        ratio(self.tiers.iter().map(|tier| tier.written_bytes).sum(), self.put_bytes)
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}

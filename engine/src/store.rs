@@ -1,0 +1,558 @@
+//! The public handle: open, close, flush, buckets, info and statistics.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+use crate::api::Bucket;
+use crate::config::{Config, ResolvedConfig};
+use crate::core::{Core, Request};
+use crate::engine::{Engine, Identity, flush_everything, format};
+use crate::error::{Error, ErrorKind, Result, fail};
+use crate::io::device::FileDevice;
+use crate::io::runtime::Runtime;
+use crate::io::{Device, Devices};
+use crate::limits::{BUCKET_NAME_LEN_MAX, BUCKETS_MAX, BUFFER_SIZE_MAX, BUFFER_SIZE_MIN};
+use crate::log::record::{BucketRecord, Record};
+use crate::manifest::{self, Manifest};
+use crate::stats::{MemoryStats, Stats, TierStats};
+use crate::types::{BucketId, Durability, TierKind, Uuid};
+
+/// Name of the lock file in the store's directory.
+const LOCK_FILE: &str = "LOCK";
+
+/// An open store. One process has it open at a time; all methods may be called from any thread.
+///
+/// Dropping the last handle closes it; [`close`](Store::close) does so too and tells what failed.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    /// Paths and O_DIRECT of the device tiers.
+    files: Vec<(PathBuf, bool)>,
+    dram_capacity: Option<u64>,
+    lock: Mutex<Option<File>>,
+}
+
+/// What a [`Store::flush`] covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Scope<'a> {
+    /// Everything.
+    #[default]
+    Store,
+    /// One bucket, by name. Others may be flushed along.
+    Bucket(&'a str),
+}
+
+/// Options of a new bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BucketOptions {
+    /// Default level of its puts; the store's if `None`.
+    pub durability: Option<Durability>,
+    /// Largest buffer of its blobs in bytes, 64 KiB..1 MiB; the store's if `None`.
+    pub buffer_size: Option<u32>,
+}
+
+/// A bucket in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketInfo {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub id: BucketId,
+    /// Blobs in it.
+    pub blobs: u64,
+    /// Bytes of their values.
+    pub bytes: u64,
+}
+
+/// A tier in an [`Info`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct TierInfo {
+    /// Number of a device tier; `None` for DRAM.
+    pub index: Option<u8>,
+    /// What it is.
+    pub kind: TierKind,
+    /// Its file.
+    pub path: Option<PathBuf>,
+    /// Bytes.
+    pub capacity: u64,
+    /// Bytes of segments (of slots, in DRAM) in use.
+    pub used: u64,
+    /// Bytes that something refers to.
+    pub live: u64,
+    /// Whether the page cache is bypassed.
+    pub direct: bool,
+}
+
+/// What a store is and how it runs.
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// Its identity.
+    pub store_uuid: Uuid,
+    /// How often it has been opened.
+    pub epoch: u32,
+    /// `uring`, `threads` or `sim`.
+    pub io_backend: String,
+    /// Why it is not `uring`.
+    pub io_reason: Option<String>,
+    /// `glommio`, `threads` or `sim`.
+    pub organizer_backend: String,
+    /// Why it is not `glommio`.
+    pub organizer_reason: Option<String>,
+    /// Shards running.
+    pub shards: usize,
+    /// Level of puts that name none.
+    pub durability: Durability,
+    /// Bytes of memory for everything together.
+    pub memory_budget: u64,
+    /// DRAM first, then devices from fast to slow.
+    pub tiers: Vec<TierInfo>,
+    /// Why changes are refused, if they are.
+    pub poisoned: Option<String>,
+}
+
+impl Store {
+    /// Opens the store in this directory, or makes one there.
+    ///
+    /// # Errors
+    /// `Locked` if it is open, with the owner's process id; `InvalidConfig`, `Format`,
+    /// `TierMissing`, `Corrupt` and `PermissionDenied` as their names say, each naming the file;
+    /// `StoreNotFound` if there is none and the configuration says not to make one. Nothing has
+    /// changed then, except that an interrupted creation is undone.
+    pub fn open(path: impl AsRef<Path>, config: Config) -> Result<Store> {
+        let directory = path.as_ref();
+        let create = config.create();
+        if !directory.exists() {
+            if !create {
+                fail!(StoreNotFound, "there is no store at {}", directory.display());
+            }
+            make_directory(directory)?;
+        }
+        let lock = lock(directory, create)?;
+        let found = manifest::load(directory)?;
+        let runtime = Runtime::os();
+        let (config, identity, devices) = match found {
+            Some(manifest) => open_files(directory, config, &manifest)?,
+            None if !create => fail!(StoreNotFound, "there is no store at {}", directory.display()),
+            None => create_files(directory, config, &runtime)?,
+        };
+        let files = devices.iter().map(|device| (device.path().to_owned(), device.direct())).collect();
+        let devices: Devices = devices.into_iter().map(|device| Arc::new(device) as Arc<dyn Device>).collect();
+        let dram_capacity = config.dram.map(|dram| dram.capacity);
+        let engine = Engine::start(runtime, devices, config, identity)?;
+        Ok(Store { inner: Arc::new(Inner { engine, files, dram_capacity, lock: Mutex::new(Some(lock)) }) })
+    }
+
+    /// Opens a store over devices that the caller has made: the simulator's door.
+    #[doc(hidden)]
+    pub fn open_on(
+        runtime: Runtime,
+        devices: Devices,
+        config: ResolvedConfig,
+        identity: Identity,
+        fresh: bool,
+    ) -> Result<Store> {
+        if fresh {
+            format(&runtime, &devices, &config, &identity)?;
+        }
+        let files = devices.iter().map(|device| (device.path().to_owned(), false)).collect();
+        let dram_capacity = config.dram.map(|dram| dram.capacity);
+        let engine = Engine::start(runtime, devices, config, identity)?;
+        Ok(Store { inner: Arc::new(Inner { engine, files, dram_capacity, lock: Mutex::new(None) }) })
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.inner.engine.core
+    }
+
+    /// Makes everything durable and ends the engine. Other handles of the store and its buckets
+    /// answer `Closed` from then on. Closing twice is not an error.
+    pub fn close(&self) -> Result<()> {
+        self.inner.close()
+    }
+
+    /// Makes everything acknowledged before this call durable: it survives power loss.
+    pub fn flush(&self, scope: Scope<'_>) -> Result<()> {
+        let core = self.core();
+        core.check_writable()?;
+        if let Scope::Bucket(name) = scope {
+            self.find(name)?;
+        }
+        if !core.is_persistent() {
+            fail!(Unsupported, "a store with DRAM alone cannot flush; add a tier");
+        }
+        let _operation = core.begin_operation()?;
+        core.runtime.block_on(flush_everything(core))
+    }
+
+    // ---- buckets --------------------------------------------------------------------------
+
+    /// Makes a bucket. `BucketExists` if there is one of this name.
+    pub fn create_bucket(&self, name: &str, options: BucketOptions) -> Result<Bucket> {
+        self.core().runtime.block_on(self.create_bucket_async(name, options))
+    }
+
+    /// [`create_bucket`](Self::create_bucket), asynchronous.
+    #[doc(hidden)]
+    pub async fn create_bucket_async(&self, name: &str, options: BucketOptions) -> Result<Bucket> {
+        let core = self.core();
+        core.check_writable()?;
+        check_name(name)?;
+        let record = check_options(options)?;
+        let _operation = core.begin_operation()?;
+        if core.buckets.len() >= BUCKETS_MAX {
+            fail!(LimitExceeded, "a store has at most {BUCKETS_MAX} buckets");
+        }
+        let fresh = core.buckets.by_name(name.as_bytes()).is_none()
+            && core.buckets.creating.lock().insert(name.as_bytes().into());
+        if !fresh {
+            fail!(BucketExists, "bucket {name:?} exists");
+        }
+        let made = self.log_bucket(name, record).await;
+        core.buckets.creating.lock().remove(name.as_bytes());
+        made?;
+        self.find(name)
+    }
+
+    async fn log_bucket(&self, name: &str, options: BucketRecord) -> Result<()> {
+        let core = self.core();
+        if core.buckets.by_name(name.as_bytes()).is_some() {
+            fail!(BucketExists, "bucket {name:?} exists");
+        }
+        let bucket = core.buckets.take_id();
+        if !core.is_persistent() {
+            core.buckets.insert(bucket, name.as_bytes(), options);
+            return Ok(());
+        }
+        let record = Record::BucketCreate { bucket, name: name.as_bytes().into(), options };
+        core.ask(0, |reply| Request::Bucket(record, reply)).await
+    }
+
+    /// Opens a bucket. `BucketNotFound` if there is none of this name.
+    pub fn open_bucket(&self, name: &str) -> Result<Bucket> {
+        self.core().check_open()?;
+        check_name(name)?;
+        self.find(name)
+    }
+
+    fn find(&self, name: &str) -> Result<Bucket> {
+        match self.core().buckets.by_name(name.as_bytes()) {
+            Some(state) => Ok(Bucket::new(self.core().clone(), state)),
+            None => fail!(BucketNotFound, "there is no bucket {name:?}"),
+        }
+    }
+
+    /// Opens a bucket, making it with default options if there is none.
+    pub fn bucket(&self, name: &str) -> Result<Bucket> {
+        match self.open_bucket(name) {
+            Err(error) if error.kind() == ErrorKind::BucketNotFound => {}
+            found => return found,
+        }
+        match self.create_bucket(name, BucketOptions::default()) {
+            Err(error) if error.kind() == ErrorKind::BucketExists => self.open_bucket(name),
+            made => made,
+        }
+    }
+
+    /// All buckets, by name.
+    pub fn list_buckets(&self) -> Result<Vec<BucketInfo>> {
+        self.core().check_open()?;
+        let info = |bucket: Arc<crate::buckets::BucketState>| BucketInfo {
+            name: String::from_utf8_lossy(&bucket.name).into_owned(),
+            id: bucket.id,
+            blobs: bucket.blob_count(),
+            bytes: bucket.byte_count(),
+        };
+        Ok(self.core().buckets.list().into_iter().map(info).collect())
+    }
+
+    /// Destroys a bucket with all its blobs, at Written level. Waits for changes under way.
+    pub fn destroy_bucket(&self, name: &str) -> Result<()> {
+        self.core().runtime.block_on(self.destroy_bucket_async(name))
+    }
+
+    /// [`destroy_bucket`](Self::destroy_bucket), asynchronous.
+    #[doc(hidden)]
+    pub async fn destroy_bucket_async(&self, name: &str) -> Result<()> {
+        let core = self.core();
+        core.check_writable()?;
+        check_name(name)?;
+        let _operation = core.begin_operation()?;
+        let Some(state) = core.buckets.by_name(name.as_bytes()) else {
+            fail!(BucketNotFound, "there is no bucket {name:?}")
+        };
+        if !state.begin_destroy().await {
+            fail!(BucketNotFound, "bucket {name:?} is being destroyed");
+        }
+        if !core.is_persistent() {
+            core.buckets.remove(core, state.id);
+            return Ok(());
+        }
+        let record = Record::BucketDestroy { bucket: state.id };
+        let destroyed = core.ask(0, |reply| Request::Bucket(record, reply)).await;
+        if destroyed.is_err() {
+            state.abandon_destroy();
+        }
+        destroyed
+    }
+
+    // ---- facts ----------------------------------------------------------------------------
+
+    /// What the store is and how it runs.
+    pub fn info(&self) -> Info {
+        let core = self.core();
+        let engine = &self.inner.engine;
+        let dram = self.inner.dram_capacity.map(|capacity| TierInfo {
+            index: None,
+            kind: TierKind::Dram,
+            path: None,
+            capacity,
+            used: core.dram.used_bytes(),
+            live: core.dram.used_bytes(),
+            direct: false,
+        });
+        let devices = core.space.tiers().iter().zip(&self.inner.files).map(|(tier, (path, direct))| {
+            TierInfo {
+                index: Some(tier.id.0),
+                kind: tier.kind,
+                path: Some(path.clone()),
+                capacity: tier.capacity,
+                used: tier.capacity - tier.free_segments() as u64 * tier.segment_size,
+                live: tier.live_bytes(),
+                direct: *direct,
+            }
+        });
+        Info {
+            store_uuid: core.settings.store,
+            epoch: core.settings.epoch.0,
+            io_backend: engine.io.name.to_owned(),
+            io_reason: engine.io.reason.clone(),
+            organizer_backend: core.organizer.backend().unwrap_or_default().to_owned(),
+            organizer_reason: engine.organizer_reason.clone(),
+            shards: core.shards.len(),
+            durability: core.settings.durability,
+            memory_budget: core.settings.memory_budget,
+            tiers: dram.into_iter().chain(devices).collect(),
+            poisoned: core.poisoned().map(ToString::to_string),
+        }
+    }
+
+    /// Everything counted since the store was opened.
+    pub fn stats(&self) -> Stats {
+        let core = self.core();
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let tiers = core.space.tiers().iter().map(|tier| TierStats {
+            kind: tier.kind,
+            capacity: tier.capacity,
+            used: tier.capacity - tier.free_segments() as u64 * tier.segment_size,
+            live: tier.live_bytes(),
+            free_segments: tier.free_segments() as u64,
+            reads: count(&tier.counters.reads),
+            read_bytes: count(&tier.counters.read_bytes),
+            writes: count(&tier.counters.writes),
+            written_bytes: count(&tier.counters.written_bytes),
+            flushes: count(&tier.counters.flushes),
+        });
+        let counters = &core.counters;
+        Stats {
+            tiers: tiers.collect(),
+            memory: MemoryStats {
+                budget: core.settings.memory_budget,
+                dram_capacity: core.dram.capacity(),
+                dram_touched: core.dram.faulted_bytes(),
+                dram_used: core.dram.used_bytes(),
+                dram_dirty: core.dram.dirty_bytes(),
+                index: core.index.budget().used_bytes(),
+                io_buffers: core.pool.in_use() as u64,
+                io_buffers_max: core.pool.budget() as u64,
+            },
+            blobs: core.buckets.blob_count(),
+            dram_hits: counters.dram_hits.sum(),
+            dram_misses: counters.dram_misses.sum(),
+            memory_puts: counters.memory_puts.sum(),
+            memory_fallbacks: count(&counters.memory_fallbacks),
+            logged_changes: count(&counters.logged_changes),
+            written_behind: count(&counters.written_behind),
+            put_bytes: count(&counters.put_bytes),
+            get_bytes: count(&counters.get_bytes),
+            spills: count(&counters.spills),
+            caller_evictions: count(&counters.caller_evictions),
+            batches: count(&counters.batches),
+            records: count(&counters.records),
+            corruptions: count(&counters.corruptions),
+            organizer: core.organizer.stats(),
+            get: counters.get.snapshot(),
+            put: counters.put.snapshot(),
+            device_read: counters.device_read.snapshot(),
+            device_write: counters.device_write.snapshot(),
+            device_flush: counters.device_flush.snapshot(),
+            notes: counters.notes(),
+        }
+    }
+}
+
+impl Inner {
+    fn close(&self) -> Result<()> {
+        let result = self.engine.stop();
+        // Released last: nobody opens a store that is still being written.
+        drop(self.lock.lock().take());
+        result
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody is left to tell; what was acknowledged at Written is safe all the same.
+        let _unreported = self.close();
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > BUCKET_NAME_LEN_MAX {
+        fail!(
+            InvalidArgument,
+            "a bucket's name has 1 to {BUCKET_NAME_LEN_MAX} bytes, this one has {}",
+            name.len()
+        );
+    }
+    Ok(())
+}
+
+fn check_options(options: BucketOptions) -> Result<BucketRecord> {
+    let buffer_size = options.buffer_size.unwrap_or(0);
+    let valid = (BUFFER_SIZE_MIN..=BUFFER_SIZE_MAX).contains(&(buffer_size as usize))
+        && buffer_size.is_power_of_two();
+    if buffer_size != 0 && !valid {
+        fail!(
+            InvalidArgument,
+            "buffer_size {buffer_size} is not a power of two from {BUFFER_SIZE_MIN} to {BUFFER_SIZE_MAX}"
+        );
+    }
+    Ok(BucketRecord { durability: options.durability, buffer_size, quota_bytes: 0, quota_blobs: 0 })
+}
+
+fn make_directory(directory: &Path) -> Result<()> {
+    DirBuilder::new()
+        .mode(0o700)
+        .create(directory)
+        .map_err(|error| Error::from_io(format!("cannot make the directory {}", directory.display()), &error))
+}
+
+/// Takes the store's lock, which the process holds until it closes the store or ends.
+fn lock(directory: &Path, create: bool) -> Result<File> {
+    let path = directory.join(LOCK_FILE);
+    if !create && !path.exists() {
+        fail!(StoreNotFound, "there is no store at {}", directory.display());
+    }
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&path);
+    let mut file = match opened {
+        Ok(file) => file,
+        Err(error) => return Err(Error::from_io(format!("lock file {}", path.display()), &error)),
+    };
+    // SAFETY: a plain system call on a descriptor that `file` keeps open.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        let mut owner = String::new();
+        let _unread = file.read_to_string(&mut owner);
+        fail!(
+            Locked,
+            "the store at {} is open in process {}; one process has it open at a time",
+            directory.display(),
+            if owner.trim().is_empty() { "unknown" } else { owner.trim() }
+        );
+    }
+    let write_owner = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+    match write_owner {
+        Ok(()) => Ok(file),
+        Err(error) => Err(Error::from_io(format!("lock file {}", path.display()), &error)),
+    }
+}
+
+type OpenedFiles = (ResolvedConfig, Identity, Vec<FileDevice>);
+
+fn open_files(directory: &Path, config: Config, manifest: &Manifest) -> Result<OpenedFiles> {
+    let config = manifest::reconcile(config, manifest, directory)?;
+    let identity = Identity {
+        store: manifest.store_uuid,
+        devices: manifest.tiers.iter().map(|tier| tier.device_uuid).collect(),
+    };
+    let mut devices = Vec::new();
+    for (number, tier) in config.devices.iter().enumerate() {
+        match FileDevice::open(&tier.file) {
+            Ok(device) => devices.push(device),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => fail!(
+                TierMissing,
+                "tier {number}'s file {} is missing; put it back, its blobs are nowhere else",
+                tier.file.display()
+            ),
+            Err(error) => {
+                let what = format!("tier {number}'s file {}", tier.file.display());
+                return Err(Error::from_io(what, &error));
+            }
+        }
+    }
+    Ok((config, identity, devices))
+}
+
+fn create_files(directory: &Path, config: Config, runtime: &Runtime) -> Result<OpenedFiles> {
+    let config = config.resolve(directory)?;
+    let mut uuids = Vec::new();
+    for _ in &config.devices {
+        uuids.push(Uuid(runtime.random_identity()?));
+    }
+    let store = Uuid(runtime.random_identity()?);
+    let manifest = Manifest::new(directory, store, &config, &uuids);
+    manifest::begin(directory, &manifest)?;
+    let made = make_tiers(&config);
+    let devices = match made {
+        Ok(devices) => devices,
+        Err((error, made)) => {
+            // Files that were there before are not ours to remove.
+            made.iter().for_each(|path| drop(fs::remove_file(path)));
+            return Err(error);
+        }
+    };
+    let identity = Identity { store, devices: uuids.into() };
+    let shared: Devices = devices
+        .iter()
+        .map(|device| FileDevice::open(device.path()).map(|device| Arc::new(device) as Arc<dyn Device>))
+        .collect::<std::io::Result<_>>()
+        .map_err(|error| Error::from_io("a tier's new file", &error))?;
+    format(runtime, &shared, &config, &identity)?;
+    manifest::save(directory, &manifest)?;
+    Ok((config, identity, devices))
+}
+
+fn make_tiers(config: &ResolvedConfig) -> std::result::Result<Vec<FileDevice>, (Error, Vec<PathBuf>)> {
+    let mut devices: Vec<FileDevice> = Vec::new();
+    for tier in &config.devices {
+        match FileDevice::create(&tier.file, tier.capacity) {
+            Ok(device) => devices.push(device),
+            Err(error) => {
+                let made = devices.iter().map(|device| device.path().to_owned()).collect();
+                let what = format!("cannot make the tier file {}", tier.file.display());
+                return Err((Error::from_io(what, &error), made));
+            }
+        }
+    }
+    Ok(devices)
+}

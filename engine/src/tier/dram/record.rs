@@ -1,0 +1,240 @@
+//! Head records: what the directory knows about a key, in a slot of the arena.
+//!
+//! ```text
+//! 0 next head (u32, plus one) | bucket (u32)    8 hash    16 version    24 value length
+//! 32 key length (u16) | ranges (u32, from bit 32)         40 key, padded to 8
+//! then per range: value offset | slot (u32), length (u32) | slot offset (u32), generation (u32)
+//! ```
+//! All words are atomic. A record does not change while linked, except `next`, and the slot of
+//! a range, which becomes [`ABSENT`] when evicted and a slot again when admitted.
+
+use std::sync::atomic::Ordering;
+
+use super::arena::{Arena, order_reuse};
+use super::class::CHUNK;
+use crate::limits::{KEY_LEN_MAX, SLOT_UNIT};
+use crate::types::{BucketId, SlotId, Version};
+
+/// The slot of a range that reads as zeros.
+pub const ZERO_SLOT: SlotId = SlotId(u32::MAX);
+/// The slot of a range that has been evicted.
+pub(super) const ABSENT: SlotId = SlotId(u32::MAX - 1);
+
+const KEY_AT: usize = 40;
+const RANGE: usize = 24;
+
+/// Bytes of a head record.
+pub(super) fn record_len(key_len: usize, ranges: usize) -> usize {
+    KEY_AT + key_len.next_multiple_of(8) + ranges * RANGE
+}
+
+/// A key and the hash of it and its bucket.
+#[derive(Clone, Copy)]
+pub(super) struct KeyRef<'a> {
+    pub(super) hash: u64,
+    pub(super) bucket: BucketId,
+    pub(super) key: &'a [u8],
+}
+
+/// A record, as read at some moment.
+#[derive(Clone, Copy)]
+pub(super) struct Record {
+    pub(super) slot: SlotId,
+    pub(super) at: usize,
+    ranges_at: usize,
+    pub(super) ranges: usize,
+    pub(super) version: Version,
+    pub(super) len: u64,
+}
+
+/// One range of a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RawRange {
+    pub(super) value_offset: u64,
+    pub(super) len: u32,
+    pub(super) slot: SlotId,
+    pub(super) slot_offset: u32,
+    pub(super) generation: u32,
+}
+
+impl RawRange {
+    pub(super) fn end(&self) -> u64 {
+        self.value_offset.saturating_add(u64::from(self.len))
+    }
+
+    /// Whether it can be read from here.
+    pub(super) fn is_resident(&self) -> bool {
+        self.slot != ABSENT
+    }
+
+    /// Whether a slot of the arena backs it.
+    pub(super) fn has_slot(&self) -> bool {
+        self.slot != ZERO_SLOT && self.slot != ABSENT
+    }
+}
+
+/// What a look at one record of a chain says.
+pub(super) enum Look {
+    Match(Record),
+    Other(Option<SlotId>),
+    /// Not a record: only possible without the stripe lock.
+    Broken,
+}
+
+impl Arena {
+    #[inline]
+    fn get_word(&self, at: usize) -> u64 {
+        self.map.word(at).load(Ordering::Relaxed)
+    }
+
+    fn put_word(&self, at: usize, value: u64) {
+        self.map.word(at).store(value, Ordering::Relaxed);
+    }
+
+    /// Compares the record in `slot` with a key. Safe on any slot number, whatever it holds.
+    #[inline]
+    pub(super) fn look(&self, slot: SlotId, wanted: &KeyRef<'_>) -> Look {
+        let at = self.data_at(slot);
+        // Records lie within a chunk: with this, all of KEY_AT and a key is inside the mapping.
+        let room = CHUNK.saturating_sub(slot.0 as usize * SLOT_UNIT % CHUNK);
+        if slot.0 as usize * SLOT_UNIT / CHUNK >= self.layout.chunks || room < KEY_AT {
+            return Look::Broken;
+        }
+        let first = self.get_word(at);
+        let shape = self.get_word(at + 32);
+        let key_len = shape as usize & 0xFFFF;
+        let next = (first as u32).checked_sub(1).map(SlotId);
+        if self.get_word(at + 8) != wanted.hash
+            || (first >> 32) as u32 != wanted.bucket.0
+            || key_len != wanted.key.len()
+        {
+            return Look::Other(next);
+        }
+        let ranges = (shape >> 32) as usize;
+        let ranges_at = at + KEY_AT + key_len.next_multiple_of(8);
+        if record_len(key_len, ranges) > room {
+            return Look::Broken;
+        }
+        if !self.key_equals(at + KEY_AT, wanted.key) {
+            return Look::Other(next);
+        }
+        let version = Version(self.get_word(at + 16));
+        let len = self.get_word(at + 24);
+        Look::Match(Record { slot, at, ranges_at, ranges, version, len })
+    }
+
+    #[inline]
+    fn key_equals(&self, at: usize, key: &[u8]) -> bool {
+        let (words, tail) = key.as_chunks::<8>();
+        let same = |(index, word): (usize, &[u8; 8])| {
+            self.get_word(at + index * 8) == u64::from_ne_bytes(*word)
+        };
+        words.iter().enumerate().all(same)
+            && (tail.is_empty() || self.get_word(at + words.len() * 8) == padded(tail))
+    }
+
+    /// The record in a slot that the caller knows to hold one, by the stripe lock.
+    pub(super) fn record(&self, slot: SlotId) -> Record {
+        let at = self.data_at(slot);
+        let shape = self.get_word(at + 32);
+        let key_len = shape as usize & 0xFFFF;
+        Record {
+            slot,
+            at,
+            ranges_at: at + KEY_AT + key_len.next_multiple_of(8),
+            ranges: (shape >> 32) as usize,
+            version: Version(self.get_word(at + 16)),
+            len: self.get_word(at + 24),
+        }
+    }
+
+    /// Whether a record read without the lock lies within its slot.
+    pub(super) fn record_fits(&self, room: usize, record: &Record) -> bool {
+        record.ranges <= room / RANGE
+            && record.ranges_at - record.at + record.ranges * RANGE <= room
+    }
+
+    /// The hash stored in a record.
+    pub(super) fn record_hash(&self, record: &Record) -> u64 {
+        self.get_word(record.at + 8)
+    }
+
+    /// Writes all of a record but its ranges and `next`, into a slot the caller is filling.
+    pub(super) fn write_record(
+        &self,
+        slot: SlotId,
+        key: &KeyRef<'_>,
+        version: Version,
+        len: u64,
+        ranges: usize,
+    ) -> Record {
+        let room = self.place(slot).class.bytes();
+        assert!(record_len(key.key.len(), ranges) <= room, "the head's slot is too small");
+        assert!(key.key.len() <= KEY_LEN_MAX, "a key of {} bytes", key.key.len());
+        order_reuse();
+        let at = self.data_at(slot);
+        self.put_word(at, u64::from(key.bucket.0) << 32);
+        self.put_word(at + 8, key.hash);
+        self.put_word(at + 16, version.0);
+        self.put_word(at + 24, len);
+        self.put_word(at + 32, (ranges as u64) << 32 | key.key.len() as u64);
+        for (index, part) in key.key.chunks(8).enumerate() {
+            self.put_word(at + KEY_AT + index * 8, padded(part));
+        }
+        self.record(slot)
+    }
+
+    /// Range `index`. Of a record read without the lock it may be anything.
+    #[inline]
+    pub(super) fn range(&self, record: &Record, index: usize) -> RawRange {
+        let at = record.ranges_at + index * RANGE;
+        let place = self.get_word(at + 8);
+        let slice = self.get_word(at + 16);
+        RawRange {
+            value_offset: self.get_word(at),
+            slot: SlotId(place as u32),
+            len: (place >> 32) as u32,
+            slot_offset: slice as u32,
+            generation: (slice >> 32) as u32,
+        }
+    }
+
+    pub(super) fn set_range(&self, record: &Record, index: usize, range: &RawRange) {
+        assert!(index < record.ranges, "more ranges than the head has room for");
+        let at = record.ranges_at + index * RANGE;
+        self.put_word(at, range.value_offset);
+        self.put_word(at + 8, u64::from(range.len) << 32 | u64::from(range.slot.0));
+        self.put_word(at + 16, u64::from(range.generation) << 32 | u64::from(range.slot_offset));
+    }
+
+    /// The first range that ends beyond `offset`.
+    #[inline]
+    pub(super) fn range_from(&self, record: &Record, offset: u64) -> usize {
+        let (mut low, mut high) = (0, record.ranges);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.range(record, middle).end() <= offset {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// The next head of the chain.
+    pub(super) fn next_head(&self, record: &Record) -> Option<SlotId> {
+        (self.get_word(record.at) as u32).checked_sub(1).map(SlotId)
+    }
+
+    pub(super) fn set_next_head(&self, record: &Record, next: Option<SlotId>) {
+        let bucket = self.get_word(record.at) >> 32 << 32;
+        self.put_word(record.at, bucket | next.map_or(0, |slot| u64::from(slot.0) + 1));
+    }
+}
+
+fn padded(part: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..part.len()].copy_from_slice(part);
+    u64::from_ne_bytes(word)
+}

@@ -1,0 +1,29 @@
+//! How much of a tier data may never use: what the log's tail, the checkpoints, cleaning and
+//! deletes need to go on when the tier is full.
+
+use crate::tier::space::Tier;
+
+/// Segments that cleaning and demotion copy into.
+const CLEANING_SEGMENTS: u32 = 2;
+/// Most bytes of log between two rotations of the checkpoint.
+const LOG_BYTES_MAX: u64 = 1 << 30;
+/// Segments of checkpoint images before their size is known.
+const META_SEGMENTS_MIN: u64 = 2;
+
+/// Segments of log that may stand between checkpoints.
+pub fn log_segments(capacity: u64, segment_size: u64) -> u64 {
+    ((capacity / 16).min(LOG_BYTES_MAX) / segment_size).max(2)
+}
+
+/// Sets the reserve of the log's tier, given how many segments one checkpoint takes: three
+/// generations of images overlap.
+pub fn apply(tier: &Tier, checkpoint_segments: u64) {
+    let log = log_segments(tier.capacity, tier.segment_size) + 1;
+    let meta = META_SEGMENTS_MIN.max(checkpoint_segments + 1);
+    tier.set_reserve(CLEANING_SEGMENTS, log as u32, meta as u32);
+}
+
+/// Sets the reserve of a tier that holds data alone.
+pub fn apply_to_data_tier(tier: &Tier) {
+    tier.set_reserve(CLEANING_SEGMENTS, 0, 0);
+}

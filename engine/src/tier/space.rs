@@ -1,0 +1,549 @@
+//! The segments of every device tier: what is free, what is live, who reads, what may be reused.
+//!
+//! Three rules keep acknowledged bytes where they are:
+//!
+//! * A segment is reused only when nothing in it is live, no reader has it pinned, and the batch
+//!   that killed its last byte is covered by the durable watermark.
+//! * Bytes written and not yet committed are live.
+//! * A put is admitted only if its bytes fit beside everything live and reserved, outside the
+//!   reserve that log, checkpoints, cleaning and deletes need.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::index::state::Buffer;
+use crate::io::wait::WaitList;
+use crate::limits::{BLOCK, BUFFER_SIZE_MAX};
+use crate::log::record::SegmentKind;
+use crate::types::{BatchSeq, Location, Place, SegmentId, TierId, TierKind, TierSegment};
+
+/// What a segment is, right now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum SegmentState {
+    /// The superblocks, or beyond use.
+    Fixed = 0,
+    /// Nothing in it counts.
+    Free = 1,
+    /// A shard or the organizer appends buffers.
+    Open = 2,
+    /// Only reads, and one day cleaning.
+    Sealed = 3,
+    /// Zero-written ahead, or holding batches that recovery may need.
+    Log = 4,
+    /// Checkpoint images.
+    Meta = 5,
+}
+
+impl SegmentState {
+    fn from_bits(bits: u8) -> SegmentState {
+        match bits {
+            1 => SegmentState::Free,
+            2 => SegmentState::Open,
+            3 => SegmentState::Sealed,
+            4 => SegmentState::Log,
+            5 => SegmentState::Meta,
+            _ => SegmentState::Fixed,
+        }
+    }
+}
+
+/// One segment's facts. All atomics: read from anywhere, changed as the rules above say.
+pub struct Segment {
+    state: AtomicU8,
+    generation: AtomicU32,
+    /// It was open before: the file system has its blocks.
+    written: AtomicBool,
+    live_bytes: AtomicI64,
+    pins: AtomicU32,
+    /// The newest batch that killed a byte in it.
+    freed_at: AtomicU64,
+    /// The runtime's nanoseconds when it was sealed: its age, for the cleaner.
+    sealed_at: AtomicU64,
+}
+
+impl Segment {
+    fn new(state: SegmentState) -> Segment {
+        Segment {
+            state: AtomicU8::new(state as u8),
+            generation: AtomicU32::new(0),
+            written: AtomicBool::new(false),
+            live_bytes: AtomicI64::new(0),
+            pins: AtomicU32::new(0),
+            freed_at: AtomicU64::new(0),
+            sealed_at: AtomicU64::new(0),
+        }
+    }
+
+    /// What it is.
+    pub fn state(&self) -> SegmentState {
+        SegmentState::from_bits(self.state.load(Ordering::Acquire))
+    }
+
+    /// Whether all of it was in use before: writing there allocates nothing.
+    pub fn was_written(&self) -> bool {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Names one life of the segment: no two openings of a store have the same. 0 = never opened.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Bytes of buffers that something refers to, or that are not committed yet.
+    pub fn live_bytes(&self) -> u64 {
+        u64::try_from(self.live_bytes.load(Ordering::Acquire)).unwrap_or(0)
+    }
+
+    /// When it was sealed.
+    pub fn sealed_at_ns(&self) -> u64 {
+        self.sealed_at.load(Ordering::Relaxed)
+    }
+
+    /// Whether the rules allow its reuse, given the durable watermark.
+    fn is_reusable(&self, watermark: BatchSeq) -> bool {
+        self.live_bytes.load(Ordering::Acquire) == 0
+            && self.pins.load(Ordering::SeqCst) == 0
+            && self.freed_at.load(Ordering::Acquire) <= watermark.0
+    }
+}
+
+/// Traffic of one tier.
+#[derive(Default)]
+pub struct TierCounters {
+    /// Bytes read by callers, shards and the organizer.
+    pub read_bytes: AtomicU64,
+    /// Device reads.
+    pub reads: AtomicU64,
+    /// Bytes written.
+    pub written_bytes: AtomicU64,
+    /// Device writes.
+    pub writes: AtomicU64,
+    /// Device flushes.
+    pub flushes: AtomicU64,
+    /// Bytes written since the last flush began; the sum over tiers is bounded.
+    pub unflushed_bytes: AtomicU64,
+}
+
+impl TierCounters {
+    /// Counts one read.
+    pub fn count_read(&self, bytes: usize) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.read_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts one write.
+    pub fn count_write(&self, bytes: usize) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.unflushed_bytes.fetch_add(bytes as u64, Ordering::AcqRel);
+    }
+}
+
+/// What a segment is wanted for. The later ones may dig deeper into the reserve.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Purpose {
+    /// Values of puts.
+    Data,
+    /// What the organizer moves: it makes room in the end.
+    Move,
+    /// The log.
+    Log,
+    /// Checkpoint images: they free log segments.
+    Meta,
+}
+
+/// One device tier.
+pub struct Tier {
+    /// Its place in the configuration.
+    pub id: TierId,
+    /// NVMe or HDD.
+    pub kind: TierKind,
+    /// Bytes of its file.
+    pub capacity: u64,
+    /// Bytes of a segment.
+    pub segment_size: u64,
+    /// The organizer demotes above this part of the usable bytes …
+    pub watermark_high: f64,
+    /// … down to this.
+    pub watermark_low: f64,
+    /// Traffic.
+    pub counters: TierCounters,
+    segments: Box<[Segment]>,
+    free: Mutex<BTreeSet<SegmentId>>,
+    live_bytes: AtomicI64,
+    /// Free segments that data, moves and the log must leave.
+    floors: [AtomicU32; 4],
+}
+
+impl Tier {
+    /// A tier whose segments, but the first, are free.
+    pub fn new(
+        id: TierId,
+        kind: TierKind,
+        capacity: u64,
+        segment_size: u64,
+        watermarks: (f64, f64),
+    ) -> Tier {
+        let count = u32::try_from(capacity / segment_size).unwrap_or(u32::MAX);
+        let state = |n| if n == 0 { SegmentState::Fixed } else { SegmentState::Free };
+        Tier {
+            id,
+            kind,
+            capacity,
+            segment_size,
+            watermark_low: watermarks.0,
+            watermark_high: watermarks.1,
+            counters: TierCounters::default(),
+            segments: (0..count).map(|n| Segment::new(state(n))).collect(),
+            free: Mutex::new((1..count).map(SegmentId).collect()),
+            live_bytes: AtomicI64::new(0),
+            floors: Default::default(),
+        }
+    }
+
+    /// Every segment, by number.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// One segment.
+    pub fn segment(&self, id: SegmentId) -> &Segment {
+        &self.segments[id.0 as usize]
+    }
+
+    /// The segment that holds a byte of the device.
+    pub fn segment_at(&self, offset: u64) -> SegmentId {
+        SegmentId((offset / self.segment_size) as u32)
+    }
+
+    /// Where a segment begins.
+    pub fn offset_of(&self, id: SegmentId) -> u64 {
+        u64::from(id.0) * self.segment_size
+    }
+
+    /// Segments that are free.
+    pub fn free_segments(&self) -> usize {
+        self.free.lock().len()
+    }
+
+    /// Live bytes of all segments.
+    pub fn live_bytes(&self) -> u64 {
+        u64::try_from(self.live_bytes.load(Ordering::Acquire)).unwrap_or(0)
+    }
+
+    /// Segments that must stay free after an allocation for `purpose`.
+    pub fn floor(&self, purpose: Purpose) -> u32 {
+        self.floors[purpose as usize].load(Ordering::Relaxed)
+    }
+
+    /// Sets the reserve: free segments that cleaning, the log and the checkpoints each need.
+    pub fn set_reserve(&self, cleaning: u32, log: u32, meta: u32) {
+        let floors = [meta + log + cleaning, meta + log, meta, 0];
+        for (floor, value) in self.floors.iter().zip(floors) {
+            floor.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes of buffers that fit when everything is packed as the writers pack it: the end of a
+    /// segment that no buffer fits into, its header and summary are lost, and a sixteenth is
+    /// kept so that cleaning never copies nearly full segments for a few bytes.
+    pub fn usable_bytes(&self) -> u64 {
+        let reserve = u64::from(self.floor(Purpose::Data)) + 1;
+        let per_segment = self.segment_size - BUFFER_SIZE_MAX as u64 - 64 * 1024;
+        (self.segments.len() as u64).saturating_sub(reserve) * per_segment / 16 * 15
+    }
+}
+
+/// Bytes a buffer takes in a segment: small ones are packed, others aligned to the block.
+pub fn footprint(stored_len: u32) -> u64 {
+    let unit = if (stored_len as usize) < BLOCK { 8 } else { BLOCK as u64 };
+    u64::from(stored_len).next_multiple_of(unit)
+}
+
+/// All device tiers.
+pub struct Space {
+    tiers: Box<[Tier]>,
+    reserved_bytes: AtomicI64,
+    next_generation: AtomicU32,
+    /// The newest batch whose effects the index shows.
+    applied: AtomicU64,
+    /// Segments became free, or bytes died.
+    pub changed: WaitList,
+}
+
+impl Space {
+    /// These tiers, all free.
+    pub fn new(tiers: Vec<Tier>) -> Space {
+        Space {
+            tiers: tiers.into(),
+            reserved_bytes: AtomicI64::new(0),
+            next_generation: AtomicU32::new(1),
+            applied: AtomicU64::new(0),
+            changed: WaitList::default(),
+        }
+    }
+
+    /// The tiers, fastest first.
+    pub fn tiers(&self) -> &[Tier] {
+        &self.tiers
+    }
+
+    /// One tier.
+    pub fn tier(&self, id: TierId) -> &Tier {
+        &self.tiers[id.index()]
+    }
+
+    /// Says that batches up to this one show in the index. What dies from now on may only be
+    /// reused once a later flush covers it.
+    pub fn set_applied(&self, seq: BatchSeq) {
+        self.applied.fetch_max(seq.0, Ordering::AcqRel);
+    }
+
+    /// Admits `bytes` beside what is live and reserved, or not. Released by [`unreserve`].
+    ///
+    /// [`unreserve`]: Self::unreserve
+    pub fn reserve(&self, bytes: u64) -> bool {
+        let usable: u64 = self.tiers.iter().map(Tier::usable_bytes).sum();
+        let live: u64 = self.tiers.iter().map(Tier::live_bytes).sum();
+        let before = self.reserved_bytes.fetch_add(bytes as i64, Ordering::AcqRel);
+        let fits = live + u64::try_from(before).unwrap_or(0) + bytes <= usable;
+        if !fits {
+            self.unreserve(bytes);
+        }
+        fits
+    }
+
+    /// Counts a reservation that needs no admission.
+    pub fn reserve_unchecked(&self, bytes: u64) {
+        self.reserved_bytes.fetch_add(bytes as i64, Ordering::AcqRel);
+    }
+
+    /// Takes back a reservation, because the bytes are live now or never will be.
+    pub fn unreserve(&self, bytes: u64) {
+        let before = self.reserved_bytes.fetch_sub(bytes as i64, Ordering::AcqRel);
+        assert!(before >= bytes as i64, "{bytes} bytes unreserved of {before}");
+    }
+
+    /// Bytes reserved by operations under way and by dirty buffers.
+    pub fn reserved_bytes(&self) -> u64 {
+        u64::try_from(self.reserved_bytes.load(Ordering::Acquire)).unwrap_or(0)
+    }
+
+    /// Takes a free segment of the tier, if the purpose leaves the reserve alone.
+    pub fn allocate(&self, tier: TierId, purpose: Purpose) -> Option<TierSegment> {
+        let owner = self.tier(tier);
+        let segment = {
+            let mut free = owner.free.lock();
+            if free.len() <= owner.floor(purpose) as usize {
+                return None;
+            }
+            free.pop_first()?
+        };
+        let facts = owner.segment(segment);
+        assert_eq!(facts.live_bytes(), 0, "segment {segment:?} of {tier:?} was free and is live");
+        let before = facts.generation.swap(self.take_generation(), Ordering::AcqRel);
+        facts.written.store(before != 0, Ordering::Relaxed);
+        let state = match purpose {
+            Purpose::Data | Purpose::Move => SegmentState::Open,
+            Purpose::Log => SegmentState::Log,
+            Purpose::Meta => SegmentState::Meta,
+        };
+        facts.state.store(state as u8, Ordering::Release);
+        Some(TierSegment { tier, segment })
+    }
+
+    fn take_generation(&self) -> u32 {
+        let generation = self.next_generation.fetch_add(1, Ordering::AcqRel);
+        assert!(generation < u32::MAX, "the store has opened 2^32 segments");
+        generation
+    }
+
+    /// The generation that the next opened segment gets; never used before in this store.
+    pub fn next_generation(&self) -> u32 {
+        self.next_generation.load(Ordering::Acquire)
+    }
+
+    /// Recovery: generations below this one have been used.
+    pub fn raise_generation(&self, next: u32) {
+        self.next_generation.fetch_max(next, Ordering::AcqRel);
+    }
+
+    /// Nothing more is appended to an open segment, or a log segment is covered by a checkpoint.
+    pub fn seal(&self, at: TierSegment, now_ns: u64) {
+        let facts = self.tier(at.tier).segment(at.segment);
+        facts.sealed_at.store(now_ns, Ordering::Relaxed);
+        facts.state.store(SegmentState::Sealed as u8, Ordering::Release);
+    }
+
+    /// Frees the sealed segments that the rules allow to reuse, and says which.
+    pub fn reclaim(&self, watermark: BatchSeq) -> Vec<TierSegment> {
+        let mut freed = Vec::new();
+        for tier in &self.tiers {
+            for (number, segment) in tier.segments.iter().enumerate() {
+                if segment.state() == SegmentState::Sealed && segment.is_reusable(watermark) {
+                    freed.push(TierSegment { tier: tier.id, segment: SegmentId(number as u32) });
+                }
+            }
+        }
+        freed.iter().for_each(|at| self.free(*at));
+        freed
+    }
+
+    /// Whether a higher durable watermark would free a segment.
+    pub fn would_reclaim(&self, watermark: BatchSeq) -> bool {
+        let reusable = |segment: &Segment| {
+            segment.state() == SegmentState::Sealed && segment.is_reusable(watermark)
+        };
+        self.tiers.iter().any(|tier| tier.segments.iter().any(reusable))
+    }
+
+    /// Frees a segment whose content nobody needs: reclaimed, or a superseded checkpoint's.
+    pub fn free(&self, at: TierSegment) {
+        let tier = self.tier(at.tier);
+        tier.segment(at.segment).state.store(SegmentState::Free as u8, Ordering::Release);
+        let new = tier.free.lock().insert(at.segment);
+        assert!(new, "{at:?} was freed twice");
+        self.changed.wake_all();
+    }
+
+    /// Puts a segment into the state that recovery found for it.
+    pub fn restore(&self, at: TierSegment, state: SegmentState, generation: u32) {
+        let tier = self.tier(at.tier);
+        let facts = tier.segment(at.segment);
+        facts.generation.fetch_max(generation, Ordering::AcqRel);
+        facts.state.store(state as u8, Ordering::Release);
+        let mut free = tier.free.lock();
+        match state {
+            SegmentState::Free => free.insert(at.segment),
+            _ => free.remove(&at.segment),
+        };
+    }
+
+    /// Keeps the segment at a location from being reused. The caller holds a lock under which
+    /// the location is current.
+    pub fn pin(self: &Arc<Self>, location: Location) -> Option<SegmentPin> {
+        let Place::Device { tier, offset } = location.place() else { return None };
+        let segment = self.tier(tier).segment_at(offset);
+        self.tier(tier).segment(segment).pins.fetch_add(1, Ordering::SeqCst);
+        Some(SegmentPin { space: self.clone(), at: TierSegment { tier, segment } })
+    }
+
+    /// Bytes were appended at a location: they are live from now on, committed or not.
+    pub fn bytes_live(&self, location: Location, stored_len: u32) {
+        self.change_live(location, footprint(stored_len) as i64);
+    }
+
+    /// Bytes at a location are dead: superseded, moved away, or never committed.
+    pub fn bytes_dead(&self, location: Location, stored_len: u32) {
+        self.change_live(location, -(footprint(stored_len) as i64));
+    }
+
+    /// A buffer is gone: its device bytes are dead, or its reservation is void.
+    pub fn buffer_died(&self, buffer: &Buffer) {
+        if buffer.is_dirty() {
+            self.unreserve(footprint(buffer.stored_len));
+        } else {
+            self.bytes_dead(buffer.location, buffer.stored_len);
+        }
+    }
+
+    fn change_live(&self, location: Location, delta: i64) {
+        let Place::Device { tier, offset } = location.place() else { return };
+        let owner = self.tier(tier);
+        let segment = owner.segment(owner.segment_at(offset));
+        if delta < 0 {
+            // Before the bytes: whoever sees no live bytes sees when they died.
+            segment.freed_at.fetch_max(self.applied.load(Ordering::Acquire), Ordering::AcqRel);
+        }
+        let live = segment.live_bytes.fetch_add(delta, Ordering::AcqRel) + delta;
+        assert!(live >= 0, "{live} live bytes in segment of {location:?} after a change of {delta}");
+        owner.live_bytes.fetch_add(delta, Ordering::AcqRel);
+    }
+}
+
+/// Keeps a segment from being reused while its bytes are read.
+pub struct SegmentPin {
+    space: Arc<Space>,
+    at: TierSegment,
+}
+
+impl SegmentPin {
+    /// The tier read.
+    pub fn tier(&self) -> TierId {
+        self.at.tier
+    }
+}
+
+impl Drop for SegmentPin {
+    fn drop(&mut self) {
+        let segment = self.space.tier(self.at.tier).segment(self.at.segment);
+        let before = segment.pins.fetch_sub(1, Ordering::SeqCst);
+        assert!(before > 0, "{:?} was unpinned too often", self.at);
+    }
+}
+
+/// The kind a segment's header carries, for a state.
+pub fn header_kind(purpose: Purpose) -> SegmentKind {
+    match purpose {
+        Purpose::Data | Purpose::Move => SegmentKind::Data,
+        Purpose::Log => SegmentKind::Log,
+        Purpose::Meta => SegmentKind::Meta,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space() -> Arc<Space> {
+        let tier = Tier::new(TierId(0), TierKind::Nvme, 64 << 20, 4 << 20, (0.7, 0.85));
+        tier.set_reserve(2, 3, 2);
+        Arc::new(Space::new(vec![tier]))
+    }
+
+    #[test]
+    fn data_leaves_the_reserve_to_moves_log_and_checkpoints() {
+        let space = space();
+        let take = |purpose| {
+            std::iter::from_fn(|| space.allocate(TierId(0), purpose)).count()
+        };
+        assert_eq!(take(Purpose::Data), 15 - 7);
+        assert_eq!(take(Purpose::Move), 2);
+        assert_eq!(take(Purpose::Log), 3);
+        assert_eq!(take(Purpose::Meta), 2);
+    }
+
+    #[test]
+    fn a_segment_is_reused_only_when_dead_unpinned_and_its_death_is_durable() {
+        let space = space();
+        let at = space.allocate(TierId(0), Purpose::Data).unwrap();
+        let location = Location::device(at.tier, space.tier(at.tier).offset_of(at.segment));
+        space.bytes_live(location, 5000);
+        space.seal(at, 0);
+        assert!(space.reclaim(BatchSeq(9)).is_empty(), "live");
+        let pin = space.pin(location);
+        space.set_applied(BatchSeq(10));
+        space.bytes_dead(location, 5000);
+        assert!(space.reclaim(BatchSeq(10)).is_empty(), "pinned");
+        drop(pin);
+        assert!(space.reclaim(BatchSeq(9)).is_empty(), "its death is not durable");
+        assert_eq!(space.reclaim(BatchSeq(10)), vec![at]);
+        assert_eq!(space.allocate(TierId(0), Purpose::Data), Some(at));
+        assert_eq!(space.tier(at.tier).segment(at.segment).generation(), 2);
+        assert!(space.tier(at.tier).segment(at.segment).was_written());
+    }
+
+    #[test]
+    fn what_does_not_fit_beside_live_and_reserved_bytes_is_refused() {
+        let space = space();
+        let usable = space.tiers()[0].usable_bytes();
+        assert!(space.reserve(usable));
+        assert!(!space.reserve(1));
+        space.unreserve(usable);
+        assert!(space.reserve(1));
+    }
+}

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Every check that a change must pass. Prints each stage's closing lines and its seconds; a failed
+# stage prints all it said. `--full` adds the long tests (those marked `ignored`).
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+full=false
+[ "${1:-}" = --full ] && full=true
+
+logs=${CARGO_TARGET_DIR:-target}/test-logs
+mkdir -p "$logs"
+failed=()
+summary=()
+
+# stage NAME COMMAND...: runs it, notes the time, goes on after a failure.
+stage() {
+    local name=$1 log="$logs/$1.log" start=$SECONDS state=ok
+    shift
+    echo "== $name: $*"
+    if ! "$@" >"$log" 2>&1; then
+        state=FAILED
+        failed+=("$name")
+        cat "$log"
+    fi
+    closing_lines "$log"
+    summary+=("$(printf '%-20s %5d s  %s' "$name" $((SECONDS - start)) "$state")")
+}
+
+# The runners' own totals; where a stage has none, its last line.
+closing_lines() {
+    grep -E '^test result:' "$1" || tail -n 1 "$1"
+}
+
+stage format cargo fmt --all --check
+stage build cargo build --workspace --all-targets
+stage clippy cargo clippy --workspace --all-targets -- -D warnings
+stage clippy-no-glommio cargo clippy --workspace --all-targets --no-default-features -- -D warnings
+stage unit cargo test --workspace --lib --bins
+stage documentation cargo test --workspace --doc
+# Cargo takes it for an error when there is none.
+if compgen -G '*/tests/*.rs' >/dev/null || compgen -G '*/*/tests/*.rs' >/dev/null; then
+    stage behaviour cargo test --workspace --test '*'
+    $full && stage long cargo test --workspace --test '*' -- --ignored
+fi
+
+echo
+echo "== Seconds per stage"
+printf '%s\n' "${summary[@]}"
+printf '%-20s %5d s\n' total "$SECONDS"
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "FAILED: ${failed[*]}"
+    exit 1
+fi
+echo "all stages passed"
