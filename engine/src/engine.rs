@@ -101,7 +101,7 @@ pub fn format(
             capacity: tier.capacity,
             segment_size: tier.segment_size,
             hash_seed,
-            epoch: Epoch(0),
+            epoch: Epoch(1),
             generation: 1,
             watermark: BatchSeq(0),
             clean: true,
@@ -401,7 +401,7 @@ fn begin_epoch(target: &Target<'_>, loaded: Loaded) -> Result<(LogSeed, Epoch)> 
     let mut superblocks: Vec<Superblock> =
         loaded.superblocks.iter().map(|blocks| blocks[0].clone()).collect();
     let log_tier = LOG_TIER.index();
-    let fresh = superblocks[log_tier].epoch == Epoch(0);
+    let fresh = superblocks[log_tier].generation == 1;
     let epoch = Epoch(superblocks.iter().map(|block| block.epoch.0).max().unwrap_or(0) + 1);
     let (tail, checkpoints) = if fresh {
         (start_log(target)?, Default::default())
