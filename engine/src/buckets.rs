@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use std::collections::{HashMap, HashSet};
 use parking_lot::RwLock;
+use std::collections::{HashMap, HashSet};
 
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
@@ -38,7 +38,8 @@ pub struct ChangeGuard<'a>(&'a BucketState);
 
 impl Drop for ChangeGuard<'_> {
     fn drop(&mut self) {
-        if self.0.changes.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.dying.load(Ordering::SeqCst) {
+        if self.0.changes.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.dying.load(Ordering::SeqCst)
+        {
             self.0.drained.wake_all();
         }
     }
@@ -73,7 +74,10 @@ impl BucketState {
     pub fn check_alive(&self) -> Result<()> {
         if self.dying.load(Ordering::SeqCst) {
             let name = String::from_utf8_lossy(&self.name).into_owned();
-            return Err(Error::new(ErrorKind::BucketNotFound, format!("bucket {name:?} was destroyed")));
+            return Err(Error::new(
+                ErrorKind::BucketNotFound,
+                format!("bucket {name:?} was destroyed"),
+            ));
         }
         Ok(())
     }

@@ -20,9 +20,7 @@ use crate::io::threads::ThreadsRing;
 use crate::io::uring::{self, UringRing};
 use crate::io::wait::oneshot;
 use crate::io::{Device, Devices, Ring};
-use crate::limits::{
-    BLOCK, DRAM_CAPACITY_MIN, PARTITIONS, RING_DEPTH, RING_WORKERS_MAX, STRIPES,
-};
+use crate::limits::{BLOCK, DRAM_CAPACITY_MIN, PARTITIONS, RING_DEPTH, RING_WORKERS_MAX, STRIPES};
 use crate::log::FORMAT_MINOR;
 use crate::log::record::SegmentKind;
 use crate::log::segment::{SegmentHeader, SegmentIdentity};
@@ -119,7 +117,13 @@ pub fn format(
 
 fn first_log_start(segment_size: u64) -> LogStart {
     let segment = crate::types::TierSegment { tier: LOG_TIER, segment: crate::types::SegmentId(1) };
-    LogStart { segment, generation: 1, offset: segment_size + BLOCK as u64, seq: BatchSeq(1), chain: 0 }
+    LogStart {
+        segment,
+        generation: 1,
+        offset: segment_size + BLOCK as u64,
+        seq: BatchSeq(1),
+        chain: 0,
+    }
 }
 
 fn write_first_log_header(
@@ -148,7 +152,10 @@ fn write_block(device: &dyn Device, offset: u64, bytes: &[u8]) -> Result<()> {
     let mut buf = AlignedBuf::alloc(bytes.len());
     buf.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
     device.write_at(offset, &buf.as_slice()[..bytes.len()]).map_err(|error| {
-        Error::from_io(format!("write of {} bytes at {offset} of {}", bytes.len(), device.path().display()), &error)
+        Error::from_io(
+            format!("write of {} bytes at {offset} of {}", bytes.len(), device.path().display()),
+            &error,
+        )
     })
 }
 
@@ -170,7 +177,10 @@ fn load_superblocks(device: &dyn Device) -> Result<Vec<Superblock>> {
     for (slot, offset) in slots.iter_mut().zip(SUPERBLOCK_SLOTS) {
         let mut buf = AlignedBuf::alloc(SUPERBLOCK_LEN);
         if let Err(error) = device.read_at(offset, &mut buf.as_mut_slice()[..SUPERBLOCK_LEN]) {
-            return Err(Error::from_io(format!("superblock of {}", device.path().display()), &error));
+            return Err(Error::from_io(
+                format!("superblock of {}", device.path().display()),
+                &error,
+            ));
         }
         slot.copy_from_slice(&buf.as_slice()[..SUPERBLOCK_LEN]);
     }
@@ -196,7 +206,12 @@ fn check_superblock(
 ) -> Result<()> {
     let place = device.path().display();
     if superblock.store != identity.store {
-        fail!(TierMissing, "{place} belongs to store {}, this is store {}", superblock.store, identity.store);
+        fail!(
+            TierMissing,
+            "{place} belongs to store {}, this is store {}",
+            superblock.store,
+            identity.store
+        );
     }
     if superblock.device != identity.devices[number] || superblock.tier.index() != number {
         fail!(
@@ -292,8 +307,13 @@ impl Engine {
         let hash_seed = loaded.superblocks.first().map_or(0, |blocks| blocks[0].hash_seed);
         let index = Index::new(hash_seed, &dram, budget);
         let buckets = Buckets::default();
-        let target =
-            Target { devices: &devices, space: &space, table: &table, index: &index, buckets: &buckets };
+        let target = Target {
+            devices: &devices,
+            space: &space,
+            table: &table,
+            index: &index,
+            buckets: &buckets,
+        };
         let (log, epoch) = match loaded.superblocks.is_empty() {
             true => (None, Epoch(1)),
             false => {
@@ -330,7 +350,15 @@ impl Engine {
         let started = organizer::start(core.clone(), config.organizer, identity.devices.clone())?;
         let organizer = Mutex::new(Some(started.handle));
         let organizer_reason = started.fallback;
-        Ok(Engine { core, io, organizer_reason, organizer, shards: Mutex::new(shards), config, identity })
+        Ok(Engine {
+            core,
+            io,
+            organizer_reason,
+            organizer,
+            shards: Mutex::new(shards),
+            config,
+            identity,
+        })
     }
 
     /// Ends the engine: everything is made durable, threads end, superblocks say clean.
@@ -351,7 +379,8 @@ impl Engine {
             runtime.block_on(mailbox.push(Request::Stop));
         }
         let handles = std::mem::take(&mut *self.shards.lock());
-        let alive = handles.into_iter().map(ActorHandle::join).fold(organizer_ended, |all, one| all && one);
+        let alive =
+            handles.into_iter().map(ActorHandle::join).fold(organizer_ended, |all, one| all && one);
         if !alive {
             fail!(Internal, "a thread of the engine ended by a panic; reopen the store to recover");
         }

@@ -57,7 +57,11 @@ pub struct Recovered {
 }
 
 /// Fills the target. `superblocks` are those of the log's tier, newest first.
-pub fn recover(target: &Target<'_>, log_tier: TierId, superblocks: &[Superblock]) -> Result<Recovered> {
+pub fn recover(
+    target: &Target<'_>,
+    log_tier: TierId,
+    superblocks: &[Superblock],
+) -> Result<Recovered> {
     let mut first_error = None;
     for superblock in superblocks {
         match load_checkpoint(target, superblock) {
@@ -129,7 +133,11 @@ fn check_end(log: &Scan, watermark: BatchSeq, tier: TierId) -> Result<()> {
 }
 
 /// Segments of the other superblock's checkpoint: it stays readable until the next but one.
-fn kept_by_other(target: &Target<'_>, used: &Superblock, all: &[Superblock]) -> BTreeSet<TierSegment> {
+fn kept_by_other(
+    target: &Target<'_>,
+    used: &Superblock,
+    all: &[Superblock],
+) -> BTreeSet<TierSegment> {
     let other = all.iter().find(|block| block.generation != used.generation);
     let Some(root_ref) = other.and_then(|block| block.checkpoint.as_ref()) else {
         return BTreeSet::new();
@@ -191,7 +199,11 @@ fn load_checkpoint(target: &Target<'_>, superblock: &Superblock) -> Result<Repla
     let Some(root_ref) = &superblock.checkpoint else { return Ok(replay) };
     let root = load_root(target, superblock, root_ref)?;
     if root.partitions.len() != PARTITIONS {
-        fail!(Format, "a checkpoint of {} partitions, this version has {PARTITIONS}", root.partitions.len());
+        fail!(
+            Format,
+            "a checkpoint of {} partitions, this version has {PARTITIONS}",
+            root.partitions.len()
+        );
     }
     replay.kept = segments_named(target.space, &root, root_ref);
     for (number, part) in root.partitions.iter().enumerate() {
@@ -238,14 +250,14 @@ impl Replay {
         part: &PartitionRef,
     ) -> Result<()> {
         let bytes = read_chunks(target, &part.chunks, part.len)?;
-        let identity = PartitionIdentity {
-            store: superblock.store,
-            partition: number as u16,
-            cut: part.cut,
-        };
+        let identity =
+            PartitionIdentity { store: superblock.store, partition: number as u16, cut: part.cut };
         let view = PartitionView::decode(&bytes, &identity)?;
         if view.crc() != part.crc {
-            fail!(Corrupt, "partition {number} of the checkpoint is not the one that the root names");
+            fail!(
+                Corrupt,
+                "partition {number} of the checkpoint is not the one that the root names"
+            );
         }
         for blob in view.blobs() {
             let blob = blob?;
@@ -294,7 +306,14 @@ impl Replay {
             Record::Splice { bucket, key, base, version, len, cut, extents, buffers } => {
                 self.define(seq, &buffers);
                 if self.concerns_key(seq, bucket, &key) {
-                    self.splice(seq, bucket, key, base, Staged { version, len, extents, lone: None }, cut)?;
+                    self.splice(
+                        seq,
+                        bucket,
+                        key,
+                        base,
+                        Staged { version, len, extents, lone: None },
+                        cut,
+                    )?;
                 }
             }
             Record::Delete { bucket, key, .. } => {
@@ -355,11 +374,12 @@ impl Replay {
             MoveSubject::Table { buffer } if self.concerns_buffer(seq, buffer) => {
                 self.rows.get_mut(&buffer)
             }
-            MoveSubject::Lone { bucket, key, buffer } if self.concerns_key(seq, bucket, &key) => self
-                .blobs
-                .get_mut(&(bucket, key))
-                .and_then(|staged| staged.lone.as_mut())
-                .filter(|lone| lone.id == buffer),
+            MoveSubject::Lone { bucket, key, buffer } if self.concerns_key(seq, bucket, &key) => {
+                self.blobs
+                    .get_mut(&(bucket, key))
+                    .and_then(|staged| staged.lone.as_mut())
+                    .filter(|lone| lone.id == buffer)
+            }
             _ => None,
         };
         if let Some(def) = def.filter(|def| def.location == from) {
@@ -396,7 +416,12 @@ impl Replay {
     }
 }
 
-fn insert_blob(target: &Target<'_>, bucket: BucketId, key: Box<[u8]>, staged: Staged) -> Result<()> {
+fn insert_blob(
+    target: &Target<'_>,
+    bucket: BucketId,
+    key: Box<[u8]>,
+    staged: Staged,
+) -> Result<()> {
     let value = match staged.lone {
         Some(def) => {
             let buffer: Buffer = from_record(&def);
@@ -409,7 +434,11 @@ fn insert_blob(target: &Target<'_>, bucket: BucketId, key: Box<[u8]>, staged: St
         None => {
             for extent in &staged.extents {
                 if target.table.get(extent.buffer).is_none() {
-                    fail!(Corrupt, "a blob names buffer {}, which no record defines", extent.buffer.0);
+                    fail!(
+                        Corrupt,
+                        "a blob names buffer {}, which no record defines",
+                        extent.buffer.0
+                    );
                 }
             }
             Value::Mapped(Arc::new(Map::new(staged.extents, target.table)))
@@ -429,12 +458,19 @@ fn check_place(space: &Space, buffer: &Buffer) -> Result<()> {
     let inside = match buffer.location.place() {
         Place::Device { tier, offset } => space.tiers().get(tier.index()).is_some_and(|tier| {
             offset >= tier.segment_size
-                && offset.checked_add(u64::from(buffer.stored_len)).is_some_and(|end| end <= tier.capacity)
+                && offset
+                    .checked_add(u64::from(buffer.stored_len))
+                    .is_some_and(|end| end <= tier.capacity)
         }),
         Place::Dram(_) => false,
     };
     if !inside {
-        fail!(Corrupt, "buffer {} lies at {:?}, which is no place of this store", buffer.id.0, buffer.location);
+        fail!(
+            Corrupt,
+            "buffer {} lies at {:?}, which is no place of this store",
+            buffer.id.0,
+            buffer.location
+        );
     }
     Ok(())
 }

@@ -146,11 +146,15 @@ impl Store {
             None if !create => fail!(StoreNotFound, "there is no store at {}", directory.display()),
             None => create_files(directory, config, &runtime)?,
         };
-        let files = devices.iter().map(|device| (device.path().to_owned(), device.direct())).collect();
-        let devices: Devices = devices.into_iter().map(|device| Arc::new(device) as Arc<dyn Device>).collect();
+        let files =
+            devices.iter().map(|device| (device.path().to_owned(), device.direct())).collect();
+        let devices: Devices =
+            devices.into_iter().map(|device| Arc::new(device) as Arc<dyn Device>).collect();
         let dram_capacity = config.dram.map(|dram| dram.capacity);
         let engine = Engine::start(runtime, devices, config, identity)?;
-        Ok(Store { inner: Arc::new(Inner { engine, files, dram_capacity, lock: Mutex::new(Some(lock)) }) })
+        Ok(Store {
+            inner: Arc::new(Inner { engine, files, dram_capacity, lock: Mutex::new(Some(lock)) }),
+        })
     }
 
     /// Opens a store over devices that the caller has made: the simulator's door.
@@ -168,7 +172,9 @@ impl Store {
         let files = devices.iter().map(|device| (device.path().to_owned(), false)).collect();
         let dram_capacity = config.dram.map(|dram| dram.capacity);
         let engine = Engine::start(runtime, devices, config, identity)?;
-        Ok(Store { inner: Arc::new(Inner { engine, files, dram_capacity, lock: Mutex::new(None) }) })
+        Ok(Store {
+            inner: Arc::new(Inner { engine, files, dram_capacity, lock: Mutex::new(None) }),
+        })
     }
 
     fn core(&self) -> &Arc<Core> {
@@ -321,17 +327,18 @@ impl Store {
             live: core.dram.used_bytes(),
             direct: false,
         });
-        let devices = core.space.tiers().iter().zip(&self.inner.files).map(|(tier, (path, direct))| {
-            TierInfo {
-                index: Some(tier.id.0),
-                kind: tier.kind,
-                path: Some(path.clone()),
-                capacity: tier.capacity,
-                used: tier.capacity - tier.free_segments() as u64 * tier.segment_size,
-                live: tier.live_bytes(),
-                direct: *direct,
-            }
-        });
+        let devices =
+            core.space.tiers().iter().zip(&self.inner.files).map(|(tier, (path, direct))| {
+                TierInfo {
+                    index: Some(tier.id.0),
+                    kind: tier.kind,
+                    path: Some(path.clone()),
+                    capacity: tier.capacity,
+                    used: tier.capacity - tier.free_segments() as u64 * tier.segment_size,
+                    live: tier.live_bytes(),
+                    direct: *direct,
+                }
+            });
         Info {
             store_uuid: core.settings.store,
             epoch: core.settings.epoch.0,
@@ -442,10 +449,9 @@ fn check_options(options: BucketOptions) -> Result<BucketRecord> {
 }
 
 fn make_directory(directory: &Path) -> Result<()> {
-    DirBuilder::new()
-        .mode(0o700)
-        .create(directory)
-        .map_err(|error| Error::from_io(format!("cannot make the directory {}", directory.display()), &error))
+    DirBuilder::new().mode(0o700).create(directory).map_err(|error| {
+        Error::from_io(format!("cannot make the directory {}", directory.display()), &error)
+    })
 }
 
 /// Takes the store's lock, which the process holds until it closes the store or ends.
@@ -534,7 +540,9 @@ fn create_files(directory: &Path, config: Config, runtime: &Runtime) -> Result<O
     let identity = Identity { store, devices: uuids.into() };
     let shared: Devices = devices
         .iter()
-        .map(|device| FileDevice::open(device.path()).map(|device| Arc::new(device) as Arc<dyn Device>))
+        .map(|device| {
+            FileDevice::open(device.path()).map(|device| Arc::new(device) as Arc<dyn Device>)
+        })
         .collect::<std::io::Result<_>>()
         .map_err(|error| Error::from_io("a tier's new file", &error))?;
     format(runtime, &shared, &config, &identity)?;
@@ -542,7 +550,9 @@ fn create_files(directory: &Path, config: Config, runtime: &Runtime) -> Result<O
     Ok((config, identity, devices))
 }
 
-fn make_tiers(config: &ResolvedConfig) -> std::result::Result<Vec<FileDevice>, (Error, Vec<PathBuf>)> {
+fn make_tiers(
+    config: &ResolvedConfig,
+) -> std::result::Result<Vec<FileDevice>, (Error, Vec<PathBuf>)> {
     let mut devices: Vec<FileDevice> = Vec::new();
     for tier in &config.devices {
         match FileDevice::create(&tier.file, tier.capacity) {

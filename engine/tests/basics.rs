@@ -4,12 +4,7 @@ use isotherm::config::{Config, Tier};
 use isotherm::{Durability, ErrorKind, PutOptions, ScanRange, Scope, Store};
 
 fn small() -> Config {
-    Config::builder()
-        .tier(Tier::dram("8MiB"))
-        .tier(Tier::nvme("128MiB"))
-        .shards(2)
-        .build()
-        .unwrap()
+    Config::builder().tier(Tier::dram("8MiB")).tier(Tier::nvme("128MiB")).shards(2).build().unwrap()
 }
 
 fn pattern(seed: u64, len: usize) -> Vec<u8> {
@@ -25,7 +20,8 @@ fn pattern(seed: u64, len: usize) -> Vec<u8> {
 #[test]
 fn blobs_of_every_size_and_level_come_back_and_survive_a_reopen() {
     let dir = tempfile::tempdir().unwrap();
-    let sizes = [0, 1, 511, 4095, 4096, 4097, 16_384, 16_385, 100_000, 1 << 20, (1 << 20) + 1, 5 << 20];
+    let sizes =
+        [0, 1, 511, 4095, 4096, 4097, 16_384, 16_385, 100_000, 1 << 20, (1 << 20) + 1, 5 << 20];
     {
         let store = Store::open(dir.path().join("s"), small()).unwrap();
         let bucket = store.bucket("b").unwrap();
@@ -49,7 +45,8 @@ fn blobs_of_every_size_and_level_come_back_and_survive_a_reopen() {
             assert!(bucket.get(key.as_bytes()).unwrap() == pattern(n as u64, *size), "{key} again");
         }
     }
-    let keys: Vec<_> = bucket.scan(ScanRange::prefix("Wri")).map(|item| item.unwrap().key).collect();
+    let keys: Vec<_> =
+        bucket.scan(ScanRange::prefix("Wri")).map(|item| item.unwrap().key).collect();
     assert_eq!(keys.len(), sizes.len());
     assert!(keys.is_sorted());
 }

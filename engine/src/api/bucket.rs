@@ -134,8 +134,15 @@ impl Bucket {
     }
 
     /// [`put_at`](Self::put_at) with options.
-    pub fn put_at_with(&self, key: &[u8], offset: u64, bytes: &[u8], options: PutOptions) -> Result<Version> {
-        self.wait(self.edit(key, Edit::PutAt(offset, bytes), options)).map(|changed| changed.version)
+    pub fn put_at_with(
+        &self,
+        key: &[u8],
+        offset: u64,
+        bytes: &[u8],
+        options: PutOptions,
+    ) -> Result<Version> {
+        self.wait(self.edit(key, Edit::PutAt(offset, bytes), options))
+            .map(|changed| changed.version)
     }
 
     /// Adds bytes at the end of the value, making the blob if there is none. Returns the offset
@@ -177,12 +184,17 @@ impl Bucket {
         self.core.check_writable()?;
         let data = edit.data();
         if data.len() as u64 > VALUE_LEN_MAX {
-            fail!(InvalidArgument, "a value has at most {VALUE_LEN_MAX} bytes, this one has {}", data.len());
+            fail!(
+                InvalidArgument,
+                "a value has at most {VALUE_LEN_MAX} bytes, this one has {}",
+                data.len()
+            );
         }
         let level = self.level(options)?;
         let _operation = self.core.begin_operation()?;
         let _change = self.state.begin_change()?;
-        let sampled = level > Durability::Memory || self.core.counters.memory_puts.add_one().is_multiple_of(SAMPLE);
+        let sampled = level > Durability::Memory
+            || self.core.counters.memory_puts.add_one().is_multiple_of(SAMPLE);
         let start = sampled.then(|| self.core.runtime.now());
         let changed = self.run(key, edit, level).await?;
         self.core.counters.put_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
@@ -213,7 +225,10 @@ impl Bucket {
         let default = self.state.options.durability.unwrap_or(self.core.settings.durability);
         let level = options.durability.unwrap_or(default);
         if level > Durability::Memory && !self.core.is_persistent() {
-            fail!(Unsupported, "a store with DRAM alone has no {level:?} puts; use Memory, or add a tier");
+            fail!(
+                Unsupported,
+                "a store with DRAM alone has no {level:?} puts; use Memory, or add a tier"
+            );
         }
         Ok(level)
     }
@@ -271,7 +286,13 @@ impl Bucket {
 
     /// [`get_at`](Self::get_at), asynchronous, with the value's length.
     #[doc(hidden)]
-    pub async fn read_async(&self, key: &[u8], offset: u64, dst: &mut [u8], whole: bool) -> Result<Got> {
+    pub async fn read_async(
+        &self,
+        key: &[u8],
+        offset: u64,
+        dst: &mut [u8],
+        whole: bool,
+    ) -> Result<Got> {
         self.check(key)?;
         let _operation = self.core.begin_operation()?;
         let start = self.core.runtime.now();
@@ -381,7 +402,8 @@ impl Bucket {
                         len: u64::from(extent.len),
                         buffer: buffer.id,
                         tier,
-                        tier_kind: tier.map_or(TierKind::Dram, |tier| self.core.space.tier(tier).kind),
+                        tier_kind: tier
+                            .map_or(TierKind::Dram, |tier| self.core.space.tier(tier).kind),
                         device_offset,
                         in_dram,
                         dirty: buffer.is_dirty(),
@@ -392,7 +414,12 @@ impl Bucket {
         })
     }
 
-    pub(crate) fn keys(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Arc<[u8]>>> {
+    pub(crate) fn keys(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Arc<[u8]>>> {
         self.core.check_open()?;
         self.state.check_alive()?;
         Ok(self.state.keys.page(from, to, limit))

@@ -80,7 +80,10 @@ impl<'a> Edit<'a> {
             Edit::PutAt(offset, data) => at(offset, data),
             Edit::Append(data) => at(len, data),
             Edit::Truncate(new) if new > VALUE_LEN_MAX => {
-                fail!(InvalidArgument, "length {new} exceeds the largest value, {VALUE_LEN_MAX} bytes")
+                fail!(
+                    InvalidArgument,
+                    "length {new} exceeds the largest value, {VALUE_LEN_MAX} bytes"
+                )
             }
             Edit::Truncate(new) => Ok((new.min(len)..len.max(new), new)),
             Edit::Delete => Ok((0..len, 0)),
@@ -98,7 +101,11 @@ pub struct Changed {
 }
 
 /// The parts of a value that data at `offset` falls into, cut at buffer boundaries.
-pub fn pieces(offset: u64, len: usize, buffer_size: u32) -> impl Iterator<Item = (u64, Range<usize>)> {
+pub fn pieces(
+    offset: u64,
+    len: usize,
+    buffer_size: u32,
+) -> impl Iterator<Item = (u64, Range<usize>)> {
     let size = u64::from(buffer_size);
     let mut at = 0usize;
     std::iter::from_fn(move || {
@@ -188,8 +195,25 @@ async fn claim<'a>(core: &'a Core, bucket: &'a BucketState, key: &[u8]) -> Resul
                 let version = core.next_version();
                 let (key, state) = (entry.key.clone(), entry.visible.clone());
                 let writing_behind = entry.writing_behind;
-                let before = read::hold_state(core, &stripe.dir, bucket, hash, key.clone(), state, 0..u64::MAX);
-                return Ok(Claim { core, hash, bucket, key, version, before, writing_behind, armed: true });
+                let before = read::hold_state(
+                    core,
+                    &stripe.dir,
+                    bucket,
+                    hash,
+                    key.clone(),
+                    state,
+                    0..u64::MAX,
+                );
+                return Ok(Claim {
+                    core,
+                    hash,
+                    bucket,
+                    key,
+                    version,
+                    before,
+                    writing_behind,
+                    armed: true,
+                });
             }
         }
         released.await;
@@ -253,7 +277,12 @@ pub fn not_found(bucket: &BucketState, key: &[u8]) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no blob {key:?} in bucket {bucket:?}"))
 }
 
-async fn commit(core: &Core, claim: &mut Claim<'_>, change: Change, level: Durability) -> Result<()> {
+async fn commit(
+    core: &Core,
+    claim: &mut Claim<'_>,
+    change: Change,
+    level: Durability,
+) -> Result<()> {
     let (reply, answer) = oneshot();
     let commit = Commit {
         hash: claim.hash,
@@ -326,9 +355,11 @@ async fn complete(
     draft.extents = extents::splice(&before.extents(), cut.clone(), &inserted, len);
     let mut whole_cut = cut;
     for span in crowded_spans(&draft.extents, &whole_cut, buffer_size) {
-        let bytes = read_span(core, bucket, claim, draft, span.clone().start..span.end.min(len)).await?;
+        let bytes =
+            read_span(core, bucket, claim, draft, span.clone().start..span.end.min(len)).await?;
         let mut rewritten = Draft::default();
-        let written = write_pieces(core, claim, &mut rewritten, span.start, &bytes, buffer_size, true).await;
+        let written =
+            write_pieces(core, claim, &mut rewritten, span.start, &bytes, buffer_size, true).await;
         draft.buffers.append(&mut rewritten.buffers);
         written?;
         draft.extents = extents::splice(&draft.extents, span.clone(), &rewritten.extents, len);
@@ -374,7 +405,9 @@ async fn read_span(
         read::read_held(core, bucket, &claim.before, old, target).await?;
     }
     for extent in extents::clip(&draft.extents, span.clone()) {
-        let Some(new) = draft.buffers.iter().find(|new| new.buffer.id == extent.buffer) else { continue };
+        let Some(new) = draft.buffers.iter().find(|new| new.buffer.id == extent.buffer) else {
+            continue;
+        };
         let at = (extent.value_offset - span.start) as usize;
         let target = &mut bytes[at..at + extent.len as usize];
         let from = extent.buffer_offset as usize;
@@ -382,7 +415,14 @@ async fn read_span(
             Source::Inline(payload) => {
                 target.copy_from_slice(&payload.bytes()[from..from + extent.len as usize]);
             }
-            _ => read::read_buffer(core, bucket, &claim.before, &new.buffer, extent.buffer_offset, target)?,
+            _ => read::read_buffer(
+                core,
+                bucket,
+                &claim.before,
+                &new.buffer,
+                extent.buffer_offset,
+                target,
+            )?,
         }
     }
     // Bytes that the edit cut away and nothing replaced are zeros.
@@ -412,11 +452,17 @@ async fn add_predecessors(core: &Arc<Core>, claim: &Claim<'_>, draft: &mut Draft
             Value::Lone(lone) => Some(lone.clone()),
             _ => core.table.get(id),
         };
-        let Some(buffer) = buffer else { fail!(Internal, "buffer {} of a claimed blob is gone", id.0) };
+        let Some(buffer) = buffer else {
+            fail!(Internal, "buffer {} of a claimed blob is gone", id.0)
+        };
         if buffer.is_dirty() {
             foreign = true;
             let bytes = claim.before.dirty_bytes(&buffer)?;
-            let offset = draft.extents.iter().find(|extent| extent.buffer == id).map_or(0, |e| e.value_offset);
+            let offset = draft
+                .extents
+                .iter()
+                .find(|extent| extent.buffer == id)
+                .map_or(0, |e| e.value_offset);
             let written = start_piece(core, claim, id, offset, &bytes, true).await;
             draft.buffers.push(written.finish(core).await?);
         } else if matches!(claim.before.state.value, Value::Lone(_)) {
@@ -518,7 +564,12 @@ async fn write_pieces(
         }
         let bytes = &data[piece];
         let id = core.next_buffer();
-        draft.extents.push(Extent { value_offset, len: bytes.len() as u32, buffer: id, buffer_offset: 0 });
+        draft.extents.push(Extent {
+            value_offset,
+            len: bytes.len() as u32,
+            buffer: id,
+            buffer_offset: 0,
+        });
         started.push_back(start_piece(core, claim, id, value_offset, bytes, table).await);
     }
     while !started.is_empty() {

@@ -34,7 +34,12 @@ pub enum Outcome {
 }
 
 /// Runs an edit at Memory level if it can be.
-pub async fn change(core: &Arc<Core>, bucket: &BucketState, key: &[u8], edit: Edit<'_>) -> Result<Outcome> {
+pub async fn change(
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    key: &[u8],
+    edit: Edit<'_>,
+) -> Result<Outcome> {
     let hash = core.index.hash(bucket.id, key);
     loop {
         let released = core.index.stripe(hash).released.ticket();
@@ -89,15 +94,17 @@ impl<'a> Staged<'a> {
         buffer_size: u32,
         old_ranges: usize,
     ) -> Option<Staged<'a>> {
-        let reserved_bytes: u64 =
-            pieces(offset, data.len(), buffer_size).map(|(_, piece)| footprint(piece.len() as u32)).sum();
+        let reserved_bytes: u64 = pieces(offset, data.len(), buffer_size)
+            .map(|(_, piece)| footprint(piece.len() as u32))
+            .sum();
         if !core.reserve_dirty(reserved_bytes) {
             return None;
         }
         // One piece, the usual case, stays off the heap: a Vec of capacity 1 is the price of
         // serving the others with the same code, and is reused by the allocator.
         let count = pieces(offset, data.len(), buffer_size).count();
-        let mut staged = Staged { core, reserved_bytes, head: None, slots: Vec::with_capacity(count) };
+        let mut staged =
+            Staged { core, reserved_bytes, head: None, slots: Vec::with_capacity(count) };
         for (value_offset, piece) in pieces(offset, data.len(), buffer_size) {
             let bytes = &data[piece];
             let slot = room::allocate(core, bytes.len())?;
@@ -105,7 +112,8 @@ impl<'a> Staged<'a> {
             staged.slots.push((value_offset, bytes.len() as u32, core.next_buffer(), slot));
         }
         if count + old_ranges > 0 {
-            staged.head = Some(room::allocate(core, Dram::head_len(key.len(), count + old_ranges))?);
+            staged.head =
+                Some(room::allocate(core, Dram::head_len(key.len(), count + old_ranges))?);
         }
         Some(staged)
     }
@@ -145,7 +153,13 @@ struct Base {
     ranges: usize,
 }
 
-fn attempt(core: &Arc<Core>, bucket: &BucketState, hash: u64, key: &[u8], edit: Edit<'_>) -> Result<Attempt> {
+fn attempt(
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    hash: u64,
+    key: &[u8],
+    edit: Edit<'_>,
+) -> Result<Attempt> {
     let buffer_size = bucket.buffer_size(core);
     let data = edit.data();
     if data.len() as u64 > core.dram.capacity() / ARENA_PART_MAX {
@@ -173,7 +187,13 @@ fn attempt(core: &Arc<Core>, bucket: &BucketState, hash: u64, key: &[u8], edit: 
     let Some(staged) = Staged::prepare(core, key, offset, data, buffer_size, old_ranges) else {
         return Ok(Attempt::RunAsWritten);
     };
-    publish(core, bucket, hash, key, Publication { edit, base, cut, len, offset, staged, buffer_size })
+    publish(
+        core,
+        bucket,
+        hash,
+        key,
+        Publication { edit, base, cut, len, offset, staged, buffer_size },
+    )
 }
 
 enum Looked {
@@ -182,7 +202,13 @@ enum Looked {
 }
 
 /// The present state, as far as preparing needs it.
-fn look(core: &Core, bucket: &BucketState, hash: u64, key: &[u8], edit: Edit<'_>) -> Result<Looked> {
+fn look(
+    core: &Core,
+    bucket: &BucketState,
+    hash: u64,
+    key: &[u8],
+    edit: Edit<'_>,
+) -> Result<Looked> {
     let mut stripe = core.index.lock(hash);
     let (entry, dir) = stripe.get_with_dir(hash, bucket.id, key);
     let Some(entry) = entry.filter(|entry| entry.visible.exists() || entry.claimed) else {

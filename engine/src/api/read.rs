@@ -56,12 +56,7 @@ struct Resident {
 
 /// Takes the visible version of a key and keeps it: pins on its resident slots in `range`, its
 /// map, its lone buffer's segment. `None` if there is no such blob.
-pub fn hold(
-    core: &Core,
-    bucket: &BucketState,
-    key: &[u8],
-    range: Range<u64>,
-) -> Option<Held> {
+pub fn hold(core: &Core, bucket: &BucketState, key: &[u8], range: Range<u64>) -> Option<Held> {
     let hash = core.index.hash(bucket.id, key);
     let mut stripe = core.index.lock(hash);
     let now = core.runtime.now();
@@ -214,7 +209,8 @@ pub fn read_buffer(
     let mut buf = AlignedBuf::alloc(range.len);
     let bytes = &mut buf.as_mut_slice()[..range.len];
     if let Err(error) = core.devices[range.tier.index()].read_at(range.offset, bytes) {
-        let what = format!("read of {} bytes at {} of tier {}", range.len, range.offset, range.tier.0);
+        let what =
+            format!("read of {} bytes at {} of tier {}", range.len, range.offset, range.tier.0);
         return Err(Error::from_io(what, &error));
     }
     core.space.tier(range.tier).counters.count_read(range.len);
@@ -275,7 +271,13 @@ fn verify_and_copy(
 }
 
 /// Reads `range` of a held version into `dst`.
-pub async fn read_held(core: &Arc<Core>, bucket: &BucketState, held: &Held, range: Range<u64>, dst: &mut [u8]) -> Result<()> {
+pub async fn read_held(
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    held: &Held,
+    range: Range<u64>,
+    dst: &mut [u8],
+) -> Result<()> {
     let cold = held.copy_resident(range, dst);
     match &cold[..] {
         [] => Ok(()),
@@ -297,7 +299,13 @@ thread_local! {
 }
 
 /// One cold piece: a plain read on the caller's thread, no hop.
-fn read_here(core: &Core, bucket: &BucketState, held: &Held, cold: &Cold, dst: &mut [u8]) -> Result<()> {
+fn read_here(
+    core: &Core,
+    bucket: &BucketState,
+    held: &Held,
+    cold: &Cold,
+    dst: &mut [u8],
+) -> Result<()> {
     let (buffer, _pin) = held.locate(core, &cold.extent)?;
     let from = cold.extent.buffer_offset;
     let range = device_range(&buffer, from, cold.extent.len)?;
@@ -315,12 +323,21 @@ fn read_here(core: &Core, bucket: &BucketState, held: &Held, cold: &Cold, dst: &
             let read = core.devices[range.tier.index()].read_at(range.offset, target);
             core.space.tier(range.tier).counters.count_read(range.len);
             let failure = match read {
-                Ok(()) => match verify_and_copy(&buffer, &range, target, from, &mut dst[cold.target.clone()]) {
+                Ok(()) => match verify_and_copy(
+                    &buffer,
+                    &range,
+                    target,
+                    from,
+                    &mut dst[cold.target.clone()],
+                ) {
                     Ok(()) => return Ok(()),
                     Err(block) => corrupt(core, bucket, held, &buffer, block),
                 },
                 Err(error) => {
-                    let what = format!("read of {} bytes at {} of tier {}", range.len, range.offset, range.tier.0);
+                    let what = format!(
+                        "read of {} bytes at {} of tier {}",
+                        range.len, range.offset, range.tier.0
+                    );
                     Error::from_io(what, &error)
                 }
             };
@@ -361,7 +378,12 @@ async fn read_by_shard(
     Ok(())
 }
 
-async fn ask_window(core: &Arc<Core>, held: &Held, cold: &[Cold], first: usize) -> Result<(Window, usize)> {
+async fn ask_window(
+    core: &Arc<Core>,
+    held: &Held,
+    cold: &[Cold],
+    first: usize,
+) -> Result<(Window, usize)> {
     let mut pieces = Vec::new();
     let mut bytes = 0;
     let mut next = first;
@@ -373,7 +395,8 @@ async fn ask_window(core: &Arc<Core>, held: &Held, cold: &[Cold], first: usize) 
         pieces.push((next, buffer, range, pin));
         next += 1;
     }
-    let ranges = pieces.iter().map(|(_, _, range, _)| (range.tier, range.offset, range.len)).collect();
+    let ranges =
+        pieces.iter().map(|(_, _, range, _)| (range.tier, range.offset, range.len)).collect();
     let (reply, answer) = oneshot();
     let shard = core.shard_of(held.hash);
     core.shards[shard].push(Request::Read(ReadRequest { ranges, reply })).await;
@@ -396,7 +419,9 @@ async fn finish_window(
         let piece = &cold[*at];
         note_cold(core, held, range.tier);
         let target = &mut dst[piece.target.clone()];
-        if verify_and_copy(buffer, range, bytes.as_slice(), piece.extent.buffer_offset, target).is_err() {
+        if verify_and_copy(buffer, range, bytes.as_slice(), piece.extent.buffer_offset, target)
+            .is_err()
+        {
             // Once more, from the device itself, before it is called corrupt.
             read_here(core, bucket, held, piece, dst)?;
         }

@@ -73,7 +73,8 @@ impl Cursor {
     pub fn next_page(&mut self, max: usize) -> Result<Vec<ScanItem>> {
         let mut items = Vec::new();
         while items.is_empty() && !self.done && max > 0 {
-            let keys = self.bucket.keys(as_slice(&self.range.from), as_slice(&self.range.to), max)?;
+            let keys =
+                self.bucket.keys(as_slice(&self.range.from), as_slice(&self.range.to), max)?;
             self.done = keys.len() < max;
             if let Some(last) = keys.last() {
                 self.range.from = Bound::Excluded(last.to_vec());

@@ -182,7 +182,10 @@ impl Entry {
         }
         if let Logged::Other(state) = &self.logged
             && let Some(lone) = state.lone()
-            && !self.visible.lone().is_some_and(|seen| seen.id == lone.id && seen.location == lone.location)
+            && !self
+                .visible
+                .lone()
+                .is_some_and(|seen| seen.id == lone.id && seen.location == lone.location)
         {
             space.buffer_died(lone);
         }
@@ -198,7 +201,13 @@ impl Entry {
     }
 
     /// Moves a lone buffer's bytes to another place, wherever the buffer still is at `from`.
-    pub fn relocate_lone(&mut self, id: BufferId, from: Location, to: Location, space: &Space) -> bool {
+    pub fn relocate_lone(
+        &mut self,
+        id: BufferId,
+        from: Location,
+        to: Location,
+        space: &Space,
+    ) -> bool {
         let mut old = None;
         let mut swap = |state: &mut BlobState| {
             if let Value::Lone(lone) = &mut state.value

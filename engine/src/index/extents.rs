@@ -23,8 +23,10 @@ pub enum Stretch {
 
 /// The extents that overlap `range`, clipped to it.
 pub fn clip(extents: &[Extent], range: Range<u64>) -> impl Iterator<Item = Extent> + '_ {
+    // An empty range overlaps nothing, also in the middle of an extent.
+    let bound = if range.is_empty() { 0 } else { range.end };
     let first = extents.partition_point(|extent| end(extent) <= range.start);
-    extents[first..].iter().take_while(move |extent| extent.value_offset < range.end).map(
+    extents[first..].iter().take_while(move |extent| extent.value_offset < bound).map(
         move |extent| {
             let from = extent.value_offset.max(range.start);
             let to = end(extent).min(range.end);
@@ -81,8 +83,7 @@ mod tests {
 
     #[test]
     fn a_splice_in_the_middle_of_an_extent_leaves_its_two_ends() {
-        let spliced =
-            splice(&[extent(0, 100, 1, 0)], 40..60, &[extent(40, 20, 2, 0)], 100);
+        let spliced = splice(&[extent(0, 100, 1, 0)], 40..60, &[extent(40, 20, 2, 0)], 100);
         assert_eq!(spliced, [extent(0, 40, 1, 0), extent(40, 20, 2, 0), extent(60, 40, 1, 60)]);
     }
 
@@ -121,9 +122,11 @@ mod tests {
         for buffer in 1..2000u64 {
             let start = next(300);
             let count = 1 + next(80);
-            let len = if next(10) == 0 { next(300) } else { (model.len() as u64).max(start + count) };
+            let len =
+                if next(10) == 0 { next(300) } else { (model.len() as u64).max(start + count) };
             let cut = start..start + count;
-            let insert = if len >= cut.end { vec![extent(start, count as u32, buffer, 3)] } else { vec![] };
+            let insert =
+                if len >= cut.end { vec![extent(start, count as u32, buffer, 3)] } else { vec![] };
             list = splice(&list, cut.clone(), &insert, len);
             model.resize(len.max(cut.end) as usize, (0, 0));
             for at in cut {
@@ -133,8 +136,10 @@ mod tests {
             model.truncate(len as usize);
             let mut seen = vec![(0, 0); model.len()];
             for e in &list {
+                assert!(e.len > 0, "an empty extent after splice {buffer}");
                 for i in 0..e.len {
-                    seen[(e.value_offset + u64::from(i)) as usize] = (e.buffer.0, e.buffer_offset + i);
+                    seen[(e.value_offset + u64::from(i)) as usize] =
+                        (e.buffer.0, e.buffer_offset + i);
                 }
             }
             assert_eq!(seen, model, "after splice {buffer}");

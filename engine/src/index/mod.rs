@@ -183,11 +183,8 @@ impl Index {
         bucket: BucketId,
         key: &[u8],
     ) -> &'a mut Entry {
-        let entry = stripe.entries.entry(
-            hash,
-            |entry| is(entry, hash, bucket, key),
-            |entry| entry.hash,
-        );
+        let entry =
+            stripe.entries.entry(hash, |entry| is(entry, hash, bucket, key), |entry| entry.hash);
         match entry {
             hashbrown::hash_table::Entry::Occupied(occupied) => occupied.into_mut(),
             hashbrown::hash_table::Entry::Vacant(vacant) => {
@@ -198,7 +195,13 @@ impl Index {
     }
 
     /// Removes the key's entry if nothing is known or going on there any more.
-    pub fn remove_if_vacant(&self, stripe: &mut StripeInner, hash: u64, bucket: BucketId, key: &[u8]) {
+    pub fn remove_if_vacant(
+        &self,
+        stripe: &mut StripeInner,
+        hash: u64,
+        bucket: BucketId,
+        key: &[u8],
+    ) {
         if let Ok(occupied) = stripe.entries.find_entry(hash, |entry| is(entry, hash, bucket, key))
             && occupied.get().is_vacant()
         {

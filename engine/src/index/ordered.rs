@@ -38,9 +38,12 @@ impl OrderedKeys {
 
     /// At most `limit` keys from `from` on, before `to`.
     pub fn page(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Vec<Arc<[u8]>> {
-        if let (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) =
-            (from, to)
-            && (low > high || (low == high && !matches!((from, to), (Bound::Included(_), Bound::Included(_)))))
+        if let (
+            Bound::Included(low) | Bound::Excluded(low),
+            Bound::Included(high) | Bound::Excluded(high),
+        ) = (from, to)
+            && (low > high
+                || (low == high && !matches!((from, to), (Bound::Included(_), Bound::Included(_)))))
         {
             return Vec::new(); // BTreeSet::range panics on an empty range.
         }

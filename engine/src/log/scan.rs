@@ -79,7 +79,11 @@ impl<'a> WindowReader<'a> {
         }
         let target = &mut self.window.as_mut_slice()[..wanted];
         if let Err(error) = self.device.read_at(start, target) {
-            fail!(Io, "read of {wanted} bytes at {start} of {}: {error}", self.device.path().display());
+            fail!(
+                Io,
+                "read of {wanted} bytes at {start} of {}: {error}",
+                self.device.path().display()
+            );
         }
         self.start = start;
         self.filled = wanted;
@@ -171,15 +175,16 @@ fn batch_at(
     };
     let view = read_batch(reader, offset, &position)?;
     if u64::from(view.shape.total_len) > room {
-        let what = format!("batch {:?} of {} bytes leaves its segment", view.identity.seq, view.shape.total_len);
+        let what = format!(
+            "batch {:?} of {} bytes leaves its segment",
+            view.identity.seq, view.shape.total_len
+        );
         return Err(Stop::Fault(BatchFault::WrongPlace(what)));
     }
     let mut tail = tail.clone();
     tail.advance(u64::from(view.shape.total_len), view.crc);
-    tail.ahead = view
-        .identity
-        .next
-        .map(|(segment, generation)| Ahead { segment, generation, ready: true });
+    tail.ahead =
+        view.identity.next.map(|(segment, generation)| Ahead { segment, generation, ready: true });
     Ok((view, tail, offset))
 }
 
@@ -286,9 +291,9 @@ impl Scan {
             (None, Some(first)) => first.seq,
             (None, None) => BatchSeq(1),
         };
-        self.tail.ahead = last.and_then(|batch| batch.identity.next).map(|(segment, generation)| {
-            Ahead { segment, generation, ready: true }
-        });
+        self.tail.ahead = last
+            .and_then(|batch| batch.identity.next)
+            .map(|(segment, generation)| Ahead { segment, generation, ready: true });
     }
 
     /// Every record, with the batch it is in.

@@ -95,7 +95,8 @@ impl LogTail {
     /// Forgets the log segments before the one that begins with `first`, and says which.
     pub fn forget_before(&mut self, first: BatchSeq) -> Vec<TierSegment> {
         let mut forgotten = Vec::new();
-        while self.history.front().is_some_and(|start| start.seq < first) && self.history.len() > 1 {
+        while self.history.front().is_some_and(|start| start.seq < first) && self.history.len() > 1
+        {
             forgotten.extend(self.history.pop_front().map(|start| start.segment));
         }
         forgotten

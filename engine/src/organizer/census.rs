@@ -7,8 +7,8 @@ use crate::limits::{BLOCK, STRIPES};
 use crate::log::batch::{BatchExpect, decode_header, peek_header_len};
 use crate::log::record::{Record, SegmentKind};
 use crate::log::segment::{Footer, SegmentHeader, SegmentIdentity};
-use crate::organizer::occupants::{Candidate, Collector, Occupant};
 use crate::organizer::device::read;
+use crate::organizer::occupants::{Candidate, Collector, Occupant};
 use crate::tier::space::SegmentPin;
 use crate::types::{Epoch, Location, TierSegment, Uuid};
 
@@ -31,7 +31,13 @@ pub struct Census {
 
 /// Finds the live buffers of a sealed segment. `thorough` asks index and table at once, because
 /// what the segment says of itself has not sufficed before.
-pub async fn take(core: &Core, exec: &dyn Exec, device: Uuid, at: TierSegment, thorough: bool) -> Census {
+pub async fn take(
+    core: &Core,
+    exec: &dyn Exec,
+    device: Uuid,
+    at: TierSegment,
+    thorough: bool,
+) -> Census {
     let place = Place::new(core, device, at);
     let mut collector = Collector::new(core, at);
     if thorough || !place.read_words(core, exec, &mut collector).await {
@@ -60,7 +66,12 @@ impl Place {
     }
 
     /// False if the segment's own words cannot be read: it was open at a crash, or is damaged.
-    async fn read_words(&self, core: &Core, exec: &dyn Exec, collector: &mut Collector<'_>) -> bool {
+    async fn read_words(
+        &self,
+        core: &Core,
+        exec: &dyn Exec,
+        collector: &mut Collector<'_>,
+    ) -> bool {
         let is_log = match self.header(core, exec).await {
             Ok(header) => header.kind == SegmentKind::Log,
             Err(_) => false,
@@ -76,7 +87,12 @@ impl Place {
         SegmentHeader::decode(&buf.as_slice()[..BLOCK], Some(&self.identity))
     }
 
-    async fn read_summary(&self, core: &Core, exec: &dyn Exec, collector: &mut Collector<'_>) -> Result<()> {
+    async fn read_summary(
+        &self,
+        core: &Core,
+        exec: &dyn Exec,
+        collector: &mut Collector<'_>,
+    ) -> Result<()> {
         let tier = self.at.tier;
         let end = self.start + self.size;
         let block = read(core, exec, tier, end - BLOCK as u64, BLOCK).await?;
@@ -106,7 +122,12 @@ impl Place {
 
     /// Visits the records of a former log segment, up to the first thing that is no batch of this
     /// use of the segment. Chains are of no interest: the index decides.
-    async fn walk_log(&self, core: &Core, exec: &dyn Exec, collector: &mut Collector<'_>) -> Result<()> {
+    async fn walk_log(
+        &self,
+        core: &Core,
+        exec: &dyn Exec,
+        collector: &mut Collector<'_>,
+    ) -> Result<()> {
         let mut at = self.start + BLOCK as u64;
         let end = self.start + self.size;
         while at < end && !collector.is_full() {
@@ -203,6 +224,9 @@ pub fn corrupt(occupant: &Occupant) -> Error {
     let Occupant { buffer, .. } = occupant;
     Error::new(
         ErrorKind::Corrupt,
-        format!("buffer {} at {:?} does not match its checksums; it is not moved", buffer.id.0, buffer.location),
+        format!(
+            "buffer {} at {:?} does not match its checksums; it is not moved",
+            buffer.id.0, buffer.location
+        ),
     )
 }

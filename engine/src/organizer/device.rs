@@ -8,7 +8,13 @@ use crate::limits::BLOCK;
 use crate::types::TierId;
 
 /// Reads exactly `len` bytes.
-pub async fn read(core: &Core, exec: &dyn Exec, tier: TierId, offset: u64, len: usize) -> Result<AlignedBuf> {
+pub async fn read(
+    core: &Core,
+    exec: &dyn Exec,
+    tier: TierId,
+    offset: u64,
+    len: usize,
+) -> Result<AlignedBuf> {
     let result = exec.read(tier, offset, len).await;
     core.space.tier(tier).counters.count_read(len);
     result.map_err(|error| {
@@ -34,7 +40,13 @@ pub async fn write(
 }
 
 /// Writes whole blocks that are not in aligned memory yet.
-pub async fn write_bytes(core: &Core, exec: &dyn Exec, tier: TierId, offset: u64, bytes: &[u8]) -> Result<()> {
+pub async fn write_bytes(
+    core: &Core,
+    exec: &dyn Exec,
+    tier: TierId,
+    offset: u64,
+    bytes: &[u8],
+) -> Result<()> {
     let mut buf = memory(&core.pool, bytes.len());
     debug_assert!(bytes.len().is_multiple_of(BLOCK));
     buf.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);

@@ -101,7 +101,9 @@ impl Mover {
         }
         let core = self.core.clone();
         let chunk = &mut self.stream(key).chunk;
-        chunk.get_or_insert_with(|| Chunk::new(memory(&core.pool, CHUNK_MAX))).push(occupant, bytes);
+        chunk
+            .get_or_insert_with(|| Chunk::new(memory(&core.pool, CHUNK_MAX)))
+            .push(occupant, bytes);
         Ok(true)
     }
 
@@ -246,12 +248,20 @@ impl Mover {
 }
 
 /// Writes a chunk and proposes the moves of its buffers.
-async fn fly(core: &Core, exec: &dyn Exec, flights: &Flights, tier: TierId, start: u64, chunk: Chunk) {
+async fn fly(
+    core: &Core,
+    exec: &dyn Exec,
+    flights: &Flights,
+    tier: TierId,
+    start: u64,
+    chunk: Chunk,
+) {
     let len = chunk.padded_len();
     let (buf, items) = chunk.finish();
     if let Err(error) = write(core, exec, tier, start, len, buf).await {
         for (item, at) in &items {
-            core.space.bytes_dead(Location::device(tier, start + *at as u64), item.buffer.stored_len);
+            core.space
+                .bytes_dead(Location::device(tier, start + *at as u64), item.buffer.stored_len);
         }
         flights.tally.borrow_mut().failed += items.len() as u64;
         return core.counters.note(error.to_string());

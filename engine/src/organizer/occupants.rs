@@ -11,8 +11,8 @@ use crate::core::{BufferName, Core};
 use crate::index::entry::Entry;
 use crate::index::state::{BlobState, Buffer, Map, Value};
 use crate::io::runtime::Nanos;
-use crate::log::record::MoveSubject;
 use crate::limits::PARTITIONS;
+use crate::log::record::MoveSubject;
 use crate::tier::space::SegmentPin;
 use crate::types::{BucketId, BufferId, Location, Place, TierSegment, Version};
 
@@ -35,7 +35,9 @@ impl Occupant {
         let buffer = self.buffer.id;
         match self.name.table {
             true => MoveSubject::Table { buffer },
-            false => MoveSubject::Lone { bucket: self.name.bucket, key: (*self.name.key).into(), buffer },
+            false => {
+                MoveSubject::Lone { bucket: self.name.bucket, key: (*self.name.key).into(), buffer }
+            }
         }
     }
 }

@@ -187,13 +187,22 @@ pub async fn read_span_of(
     read_span(core, exec, tier, &blocks, vec![occupant]).await.pop()
 }
 
-async fn read_bytes(core: &Core, exec: &dyn Exec, tier: TierId, bytes: &Range<u64>) -> Result<crate::io::buffer::AlignedBuf> {
+async fn read_bytes(
+    core: &Core,
+    exec: &dyn Exec,
+    tier: TierId,
+    bytes: &Range<u64>,
+) -> Result<crate::io::buffer::AlignedBuf> {
     let len = (bytes.end - bytes.start) as usize;
     read(core, exec, tier, bytes.start, len).await
 }
 
 /// A buffer's stored bytes in memory that was read from `start` on.
-fn stored_bytes<'a>(buffer: &Buffer, start: u64, memory: &'a crate::io::buffer::AlignedBuf) -> &'a [u8] {
+fn stored_bytes<'a>(
+    buffer: &Buffer,
+    start: u64,
+    memory: &'a crate::io::buffer::AlignedBuf,
+) -> &'a [u8] {
     let Place::Device { offset, .. } = buffer.location.place() else { return &[] };
     let at = (offset - start) as usize;
     &memory.as_slice()[at..at + buffer.stored_len as usize]
@@ -204,7 +213,10 @@ pub fn verify(checks: &Checks, stored: &[u8]) -> bool {
     let checks = checks.as_slice();
     !checks.is_empty()
         && checks.len() == stored.len().div_ceil(CHECK_BLOCK)
-        && stored.chunks(CHECK_BLOCK).zip(checks).all(|(block, check)| crc32fast::hash(block) == *check)
+        && stored
+            .chunks(CHECK_BLOCK)
+            .zip(checks)
+            .all(|(block, check)| crc32fast::hash(block) == *check)
 }
 
 #[cfg(test)]

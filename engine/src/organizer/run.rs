@@ -37,10 +37,8 @@ pub async fn run(
     let policy: Rc<dyn PlacementPolicy> = Rc::from(policy);
     let keeping = Box::pin(keep_slots_free(core.clone(), exec.clone()));
     let faulting = Box::pin(fault_ahead(core.clone(), exec.clone()));
-    let mut ends = vec![
-        start(&*exec, Class::Space, keeping),
-        start(&*exec, Class::Background, faulting),
-    ];
+    let mut ends =
+        vec![start(&*exec, Class::Space, keeping), start(&*exec, Class::Background, faulting)];
     if core.is_persistent() {
         let promoting = serve_hints(core.clone(), exec.clone(), devices.clone(), policy.clone());
         ends.push(start(&*exec, Class::Background, Box::pin(promoting)));
@@ -155,8 +153,7 @@ impl Organizer {
             demote_all: self.memory.demote_all[tier],
             thorough: self.memory.backoff.tries(victim, generation) > 0,
         };
-        let result =
-            relocate(&self.core, &*self.exec, &mut self.mover, &*self.policy, &job).await;
+        let result = relocate(&self.core, &*self.exec, &mut self.mover, &*self.policy, &job).await;
         let outcome = match result {
             Ok(outcome) => outcome,
             Err(error) => {

@@ -174,7 +174,8 @@ fn finish_behind(
         }
         for (slot, buffer) in slots {
             // A newer visible version may still have the buffer in this slot alone.
-            let needed = core.table.get(*buffer).is_some_and(|row| row.location == Location::dram(*slot));
+            let needed =
+                core.table.get(*buffer).is_some_and(|row| row.location == Location::dram(*slot));
             if !needed {
                 core.dram.mark_clean(*slot, *buffer);
             }
@@ -206,7 +207,15 @@ fn publish(core: &Core, hash: u64, bucket: BucketId, key: &Arc<[u8]>, dram: Opti
         match resident {
             Some((head, ranges)) => core.dram.publish(
                 dir,
-                &PublishHead { head, hash, bucket, key, version: new.version, len: new.len, ranges: &ranges },
+                &PublishHead {
+                    head,
+                    hash,
+                    bucket,
+                    key,
+                    version: new.version,
+                    len: new.len,
+                    ranges: &ranges,
+                },
             ),
             None => {
                 core.dram.remove(dir, hash, bucket, key);
@@ -239,7 +248,11 @@ pub fn release_claim(core: &Core, hash: u64, bucket: BucketId, key: &[u8]) {
 }
 
 /// Whether a written-behind change is no longer newer than what the log holds.
-pub fn refuse_stale(core: &Core, commit: &Commit, in_flight: Option<Version>) -> Option<Result<()>> {
+pub fn refuse_stale(
+    core: &Core,
+    commit: &Commit,
+    in_flight: Option<Version>,
+) -> Option<Result<()>> {
     if matches!(commit.origin, Origin::Claimed) {
         return None;
     }
@@ -341,9 +354,9 @@ fn relocate(
     buffer: BufferId,
     request: &MoveRequest,
 ) -> bool {
-    stripe.get(hash, bucket, key).is_some_and(|entry| {
-        entry.relocate_lone(buffer, request.from, request.to, &core.space)
-    })
+    stripe
+        .get(hash, bucket, key)
+        .is_some_and(|entry| entry.relocate_lone(buffer, request.from, request.to, &core.space))
 }
 
 fn apply_bucket(core: &Core, record: &Record) {

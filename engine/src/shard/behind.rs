@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::core::{
-    BufferName, Change, Commit, Core, NewBuffer, Origin, Payload, Request, Source,
-};
+use crate::core::{BufferName, Change, Commit, Core, NewBuffer, Origin, Payload, Request, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::entry::Entry;
 use crate::index::state::{BlobState, Buffer, Checks, Value, checksums};

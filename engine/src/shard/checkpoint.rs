@@ -105,7 +105,9 @@ impl LogOwner {
     /// Bytes of log after which a step is due: a rotation is done in half of the log's reserve.
     pub(super) fn log_bytes_per_step(&self) -> u64 {
         let tier = self.core().space.tier(self.tail.borrow().segment.tier);
-        crate::tier::reserve::log_segments(tier.capacity, tier.segment_size) * tier.segment_size / 2 / STEPS
+        crate::tier::reserve::log_segments(tier.capacity, tier.segment_size) * tier.segment_size
+            / 2
+            / STEPS
     }
 
     /// Writes the next partitions and a root that counts.
@@ -125,12 +127,8 @@ impl LogOwner {
         let bytes = root.encode()?;
         let chunks = self.write_chunks(&bytes).await?;
         flush_all(self).await?;
-        let root_ref = RootRef {
-            seq: root.seq,
-            len: bytes.len() as u64,
-            crc: Root::crc_of(&bytes)?,
-            chunks,
-        };
+        let root_ref =
+            RootRef { seq: root.seq, len: bytes.len() as u64, crc: Root::crc_of(&bytes)?, chunks };
         let watermark = self.core().log.watermark();
         if watermark < root.seq || root.partitions.iter().any(|part| part.cut > watermark) {
             return Err(Error::new(ErrorKind::Internal, "a checkpoint outran the watermark"));
@@ -193,7 +191,8 @@ impl LogOwner {
             let mut block = now.to_vec();
             block.resize(now.len().next_multiple_of(BLOCK), 0);
             self.context.io.write_bytes(tier_id, offset, &block).await?;
-            chunks.push(Chunk { location: Location::device(tier_id, offset), len: now.len() as u32 });
+            chunks
+                .push(Chunk { location: Location::device(tier_id, offset), len: now.len() as u32 });
             if let Some(writer) = &mut *self.checkpointer.writer.borrow_mut() {
                 writer.used += block.len() as u64;
                 debug_assert!(writer.used <= tier.segment_size);
@@ -234,7 +233,10 @@ impl LogOwner {
         let partitions = self.checkpointer.partitions.borrow().clone();
         let oldest = partitions.iter().map(|part| part.cut).min().unwrap_or_default();
         let Some(start) = tail.start_for(oldest.next()) else {
-            return Err(Error::new(ErrorKind::Internal, format!("the log after {oldest:?} is gone")));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                format!("the log after {oldest:?} is gone"),
+            ));
         };
         let (next_bucket, buckets) = core.buckets.for_root();
         Ok(Root {
@@ -260,7 +262,8 @@ impl LogOwner {
                     SegmentState::Meta => SegmentKind::Meta,
                     SegmentState::Free | SegmentState::Fixed => continue,
                 };
-                let at = TierSegment { tier: tier.id, segment: crate::types::SegmentId(number as u32) };
+                let at =
+                    TierSegment { tier: tier.id, segment: crate::types::SegmentId(number as u32) };
                 entries.push(SegmentEntry { segment: at, generation: segment.generation(), kind });
             }
         }
@@ -302,7 +305,10 @@ impl LogOwner {
         *older = std::mem::replace(newest, now);
         let writing = self.checkpointer.writer.borrow().as_ref().map(|writer| writer.at);
         released.into_iter().filter(|at| Some(*at) != writing).for_each(|at| core.space.free(at));
-        crate::tier::reserve::apply(core.space.tier(root.log_start.segment.tier), newest.len() as u64);
+        crate::tier::reserve::apply(
+            core.space.tier(root.log_start.segment.tier),
+            newest.len() as u64,
+        );
         // The older superblock still names its own log start.
         let previous = self.checkpointer.previous_start.replace(Some(root.log_start.seq));
         if let Some(previous) = previous {

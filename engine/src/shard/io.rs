@@ -47,7 +47,13 @@ impl ShardIo {
     }
 
     /// Reads exactly `len` bytes into `buf`, all multiples of the block.
-    pub async fn read(&self, tier: TierId, offset: u64, len: usize, buf: AlignedBuf) -> Result<AlignedBuf> {
+    pub async fn read(
+        &self,
+        tier: TierId,
+        offset: u64,
+        len: usize,
+        buf: AlignedBuf,
+    ) -> Result<AlignedBuf> {
         let start = self.core.runtime.now();
         let op = IoOp::Read { tier, offset, len, buf };
         let (buf, result) = self.run(op).await;
@@ -73,7 +79,11 @@ impl ShardIo {
             counters.unflushed_bytes.fetch_sub(len as u64, std::sync::atomic::Ordering::AcqRel);
         }
         self.core.counters.device_write.record(self.core.runtime.now().since(start));
-        self.finish(buf, result, format_args!("write of {len} bytes at {offset} of tier {}", tier.0))
+        self.finish(
+            buf,
+            result,
+            format_args!("write of {len} bytes at {offset} of tier {}", tier.0),
+        )
     }
 
     /// Writes bytes that are not in an aligned buffer yet.
@@ -87,7 +97,12 @@ impl ShardIo {
     pub async fn flush(&self, tier: TierId) -> Result<()> {
         let start = self.core.runtime.now();
         let (_, result) = self.run(IoOp::Flush { tier }).await;
-        self.core.space.tier(tier).counters.flushes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.core
+            .space
+            .tier(tier)
+            .counters
+            .flushes
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.core.counters.device_flush.record(self.core.runtime.now().since(start));
         result.map_err(|error| Error::from_io(format_args!("flush of tier {}", tier.0), &error))
     }
@@ -113,9 +128,11 @@ impl ShardIo {
         self.ring.borrow_mut().turn(wait, done);
         let mut any = !done.is_empty();
         for IoDone { token, buf, result } in done.drain(..) {
-            let slot = self.slots.borrow_mut().get_mut(&token).map(|slot| {
-                std::mem::replace(slot, Slot::Done(buf, result))
-            });
+            let slot = self
+                .slots
+                .borrow_mut()
+                .get_mut(&token)
+                .map(|slot| std::mem::replace(slot, Slot::Done(buf, result)));
             if let Some(Slot::Waiting(Some(waker))) = slot {
                 waker.wake();
             }

@@ -24,10 +24,11 @@ use crate::log::superblock::Superblock;
 use crate::log::tail::LogTail;
 use crate::shard::apply::{self, Ack};
 use crate::shard::checkpoint::Checkpointer;
-use crate::tier::space::Purpose;
 use crate::shard::{LogSeed, ShardContext, flush, poison_on_error};
+use crate::tier::space::Purpose;
 use crate::types::{
-    BatchSeq, BucketId, BufferId, Durability, Location, SegmentId, TierId, TierSegment, Uuid, Version,
+    BatchSeq, BucketId, BufferId, Durability, Location, SegmentId, TierId, TierSegment, Uuid,
+    Version,
 };
 
 /// Batches in flight: two lower the tail latency, four do not help.
@@ -170,7 +171,8 @@ impl LogOwner {
     /// Queues the freeing of segments.
     pub(super) fn queue_segments_freed(&self, freed: Vec<TierSegment>) {
         for segment in freed {
-            let generation = self.core().space.tier(segment.tier).segment(segment.segment).generation();
+            let generation =
+                self.core().space.tier(segment.tier).segment(segment.segment).generation();
             let record = Record::SegmentFree { segment, generation };
             self.push(record, Vec::new(), Effect::Quiet, Durability::Written);
         }
@@ -297,7 +299,12 @@ impl LogOwner {
         let rest = items.split_off(count);
         self.give_back(rest);
         let items = items.into_iter().map(|item| (item.effect, item.level)).collect();
-        self.flights.borrow_mut().push_back(Flight { seq, items, written: None, dsync: flight_dsync });
+        self.flights.borrow_mut().push_back(Flight {
+            seq,
+            items,
+            written: None,
+            dsync: flight_dsync,
+        });
         self.start_write(seq, offset, total, buf, flight_dsync);
         Ok(true)
     }
@@ -325,7 +332,8 @@ impl LogOwner {
                     None => continue,
                 }
             }
-            let payload: usize = item.payloads.iter().map(|(_, payload)| payload.bytes().len()).sum();
+            let payload: usize =
+                item.payloads.iter().map(|(_, payload)| payload.bytes().len()).sum();
             bytes += item.record.encoded_len() + payload;
             items.push(item);
         }
@@ -391,7 +399,15 @@ impl LogOwner {
         for (new, def) in buffers.iter_mut().zip(record.buffers_mut()) {
             if matches!(new.source, Source::Inherited) {
                 let moved = self.moving.borrow().get(&new.buffer.id).copied();
-                let now = moved.or_else(|| apply::inherited_location(self.core(), commit.hash, commit.bucket, &commit.key, new.buffer.id));
+                let now = moved.or_else(|| {
+                    apply::inherited_location(
+                        self.core(),
+                        commit.hash,
+                        commit.bucket,
+                        &commit.key,
+                        new.buffer.id,
+                    )
+                });
                 if let Some(location) = now {
                     new.buffer.location = location;
                     def.location = location;
@@ -412,7 +428,8 @@ impl LogOwner {
         let segment_size = core.space.tier(tail.segment.tier).segment_size;
         let mut batch: Vec<BatchItem<'_>> = Vec::with_capacity(items.len());
         for item in items.iter() {
-            let payloads = item.payloads.iter().map(|(at, payload)| (*at, payload.bytes())).collect();
+            let payloads =
+                item.payloads.iter().map(|(at, payload)| (*at, payload.bytes())).collect();
             batch.push(BatchItem { record: item.record.clone(), payloads });
         }
         let room = |tail: &LogTail| usize::try_from(tail.room(segment_size)).unwrap_or(usize::MAX);
@@ -486,12 +503,21 @@ impl LogOwner {
             && self.core().unflushed_bytes() == 0
     }
 
-    fn start_write(self: &Rc<Self>, seq: BatchSeq, offset: u64, total: usize, buf: AlignedBuf, dsync: bool) {
+    fn start_write(
+        self: &Rc<Self>,
+        seq: BatchSeq,
+        offset: u64,
+        total: usize,
+        buf: AlignedBuf,
+        dsync: bool,
+    ) {
         let owner = self.clone();
         let tier = self.tail.borrow().segment.tier;
         self.context.spawner.spawn(Box::pin(async move {
             let written = owner.context.io.write(tier, offset, total, buf, dsync).await.map(drop);
-            if let Some(flight) = owner.flights.borrow_mut().iter_mut().find(|flight| flight.seq == seq) {
+            if let Some(flight) =
+                owner.flights.borrow_mut().iter_mut().find(|flight| flight.seq == seq)
+            {
                 flight.written = Some(written);
             }
             owner.land();
@@ -515,7 +541,8 @@ impl LogOwner {
                     let error = error.clone();
                     poison_on_error(self.core(), "a log write failed", Err(error));
                     let reason = self.core().poisoned().cloned();
-                    let reason = reason.unwrap_or_else(|| Error::new(ErrorKind::DeviceFailed, "the log failed"));
+                    let reason = reason
+                        .unwrap_or_else(|| Error::new(ErrorKind::DeviceFailed, "the log failed"));
                     for (effect, _) in flight.items {
                         apply::fail(self.core(), effect, &reason);
                     }
@@ -717,7 +744,8 @@ fn record_of(commit: &mut Commit) -> (Record, Vec<(usize, Payload)>) {
     let mut payloads = Vec::new();
     let mut defs = Vec::with_capacity(buffers.len());
     for (at, new) in buffers.iter_mut().enumerate() {
-        let source = std::mem::replace(&mut new.source, Source::Inline(Payload::Owned(Box::default())));
+        let source =
+            std::mem::replace(&mut new.source, Source::Inline(Payload::Owned(Box::default())));
         match source {
             Source::Inline(payload) => {
                 // Any device place will do until the batch is laid out.

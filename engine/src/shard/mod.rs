@@ -122,7 +122,9 @@ impl Shard {
             (Request::Read(request), _) => {
                 let io = context.io.clone();
                 let pool = context.core.pool.clone();
-                context.spawner.spawn(Box::pin(async move { read::serve(&io, &pool, request).await }));
+                context
+                    .spawner
+                    .spawn(Box::pin(async move { read::serve(&io, &pool, request).await }));
             }
             (Request::WriteBehind(reply), _) => behind::write_all(&context, reply),
             (Request::Commit(commit), Some(log)) => log.queue_commit(*commit),
@@ -180,7 +182,10 @@ impl Actor for Shard {
 /// Logs a fatal error once and stops the engine.
 pub fn poison_on_error(core: &Core, what: &str, result: Result<()>) -> bool {
     if let Err(error) = result {
-        let message = format!("{what}: {}; the store takes no more changes until it is reopened", error.message());
+        let message = format!(
+            "{what}: {}; the store takes no more changes until it is reopened",
+            error.message()
+        );
         core.poison(crate::error::Error::new(crate::error::ErrorKind::DeviceFailed, message));
         return false;
     }

@@ -85,7 +85,12 @@ impl ValueWriter {
     }
 
     /// Finds a place on the fastest tier that has one, opening segments as needed.
-    fn place(&self, padded: usize, name: &BufferName, buffer: &Buffer) -> Result<Option<(TierId, u64)>> {
+    fn place(
+        &self,
+        padded: usize,
+        name: &BufferName,
+        buffer: &Buffer,
+    ) -> Result<Option<(TierId, u64)>> {
         let buffers = [(name, 0, buffer)];
         for tier in self.context.core.space.tiers() {
             let mut writers = self.writers.borrow_mut();

@@ -460,7 +460,10 @@ impl Space {
             segment.freed_at.fetch_max(self.applied.load(Ordering::Acquire), Ordering::AcqRel);
         }
         let live = segment.live_bytes.fetch_add(delta, Ordering::AcqRel) + delta;
-        assert!(live >= 0, "{live} live bytes in segment of {location:?} after a change of {delta}");
+        assert!(
+            live >= 0,
+            "{live} live bytes in segment of {location:?} after a change of {delta}"
+        );
         owner.live_bytes.fetch_add(delta, Ordering::AcqRel);
     }
 }
@@ -508,9 +511,7 @@ mod tests {
     #[test]
     fn data_leaves_the_reserve_to_moves_log_and_checkpoints() {
         let space = space();
-        let take = |purpose| {
-            std::iter::from_fn(|| space.allocate(TierId(0), purpose)).count()
-        };
+        let take = |purpose| std::iter::from_fn(|| space.allocate(TierId(0), purpose)).count();
         assert_eq!(take(Purpose::Data), 15 - 7);
         assert_eq!(take(Purpose::Move), 2);
         assert_eq!(take(Purpose::Log), 3);

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use crate::core::BufferName;
-use crate::limits::BLOCK;
 use crate::error::Result;
 use crate::index::state::Buffer;
+use crate::limits::BLOCK;
 use crate::log::record::SegmentKind;
 use crate::log::segment::{
     SegmentHeader, SegmentIdentity, SummaryEntry, encode_tail, summary_entry_len, tail_len,
@@ -54,7 +54,12 @@ pub struct SegmentWriter {
 
 impl SegmentWriter {
     /// A writer with no segment open.
-    pub fn new(space: Arc<Space>, identity: WriterIdentity, tier: TierId, purpose: Purpose) -> Self {
+    pub fn new(
+        space: Arc<Space>,
+        identity: WriterIdentity,
+        tier: TierId,
+        purpose: Purpose,
+    ) -> Self {
         SegmentWriter { space, identity, tier, purpose, open: None }
     }
 
