@@ -4,7 +4,7 @@ use isotherm::config::{Config, Tier};
 use isotherm::{Durability, ErrorKind, PutOptions, ScanRange, Scope, Store};
 
 fn small() -> Config {
-    Config::builder().tier(Tier::dram("8MiB")).tier(Tier::nvme("128MiB")).shards(2).build().unwrap()
+    Config::builder().tier(Tier::dram("32MiB")).tier(Tier::nvme("128MiB")).shards(2).build().unwrap()
 }
 
 fn pattern(seed: u64, len: usize) -> Vec<u8> {
