@@ -19,7 +19,10 @@ pub mod promote;
 pub mod relocate;
 pub mod reserve;
 pub mod run;
+#[cfg(test)]
+mod tests;
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -32,10 +35,13 @@ use crate::io::exec::{self, Body, ExecCounters, Started};
 use crate::io::exec_ring;
 use crate::io::wait::{Ticket, WaitList};
 use crate::placement::policy::{HeatPolicy, PlacementPolicy};
-use crate::types::Uuid;
+use crate::types::{Location, Uuid};
 
 /// Hints that may wait: a few seconds' worth of cold gets.
 const HINTS_MAX: usize = 1024;
+
+/// Damaged places remembered: beyond that the number has told enough.
+const DAMAGED_MAX: usize = 64 * 1024;
 
 /// What the organizer has done.
 #[derive(Default, Debug)]
@@ -90,6 +96,8 @@ pub struct OrganizerHandle {
     list: WaitList,
     stopping: AtomicBool,
     hints: Mutex<Vec<u64>>,
+    /// Places of buffers found damaged: each is counted and told of once.
+    damaged: Mutex<HashSet<Location>>,
     backend: OnceLock<&'static str>,
     /// What it has done.
     pub counters: OrganizerCounters,
@@ -137,6 +145,16 @@ impl OrganizerHandle {
         if first {
             self.kick();
         }
+    }
+
+    /// Notes a buffer that does not match its checksums. False if that is known.
+    fn note_damage(&self, at: Location) -> bool {
+        let mut damaged = self.damaged.lock();
+        let new = damaged.len() < DAMAGED_MAX && damaged.insert(at);
+        if new {
+            self.counters.corrupt_buffers.fetch_add(1, Ordering::Relaxed);
+        }
+        new
     }
 
     /// All hints that wait.
@@ -209,21 +227,5 @@ pub fn start_with(
             ))
         }
         fallback => Ok(Started { handle: started.handle, fallback }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hints_are_bounded_and_never_wait() {
-        let handle = OrganizerHandle::default();
-        for n in 0..HINTS_MAX as u64 + 5 {
-            handle.hint_promotion(n);
-        }
-        assert_eq!(handle.counters.hints_dropped.load(Ordering::Relaxed), 5);
-        assert_eq!(handle.take_hints().len(), HINTS_MAX);
-        assert!(handle.take_hints().is_empty());
     }
 }

@@ -171,11 +171,11 @@ fn plan_tier(tier: &TierFacts, slower: Option<TierId>, reclaim_stuck: bool) -> P
     if reclaimable && !reclaim_stuck {
         return Plan::Reclaim;
     }
-    if tier.needs_room() {
-        if let Some(victim) = cheapest(tier) {
-            let crowded = tier.is_above(tier.watermark_low, tier.live_bytes);
-            return relocate(victim, slower.filter(|_| crowded), Need::Room);
-        }
+    if tier.needs_room()
+        && let Some(victim) = cheapest(tier)
+    {
+        let crowded = tier.is_above(tier.watermark_low, tier.live_bytes);
+        return relocate(victim, slower.filter(|_| crowded), Need::Room);
     }
     // Copying full segments within the tier gains nothing; moving them down does.
     if (tier.demoting || tier.needs_room())

@@ -167,8 +167,7 @@ async fn read_span(
         if verify(&occupant.buffer.checks, stored) {
             let stored = stored.to_vec();
             verified.push((occupant, stored));
-        } else {
-            core.organizer.counters.corrupt_buffers.fetch_add(1, Ordering::Relaxed);
+        } else if core.organizer.note_damage(occupant.buffer.location) {
             core.counters.corruptions.fetch_add(1, Ordering::Relaxed);
             core.counters.note(corrupt(&occupant).to_string());
         }
