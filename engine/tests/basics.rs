@@ -1,10 +1,16 @@
 //! A store as a first-time user meets it.
+#![allow(clippy::unwrap_used)]
 
 use isotherm::config::{Config, Tier};
 use isotherm::{Durability, ErrorKind, PutOptions, ScanRange, Scope, Store};
 
 fn small() -> Config {
-    Config::builder().tier(Tier::dram("32MiB")).tier(Tier::nvme("128MiB")).shards(2).build().unwrap()
+    Config::builder()
+        .tier(Tier::dram("32MiB"))
+        .tier(Tier::nvme("128MiB"))
+        .shards(2)
+        .build()
+        .unwrap()
 }
 
 fn pattern(seed: u64, len: usize) -> Vec<u8> {

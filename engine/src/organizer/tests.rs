@@ -21,7 +21,7 @@ use crate::organizer::{HINTS_MAX, OrganizerHandle, start};
 use crate::shard::apply;
 use crate::shard::log_owner::Effect;
 use crate::tier::dram::Dram;
-use crate::tier::space::{footprint, Purpose, SegmentState, Space, Tier};
+use crate::tier::space::{Purpose, SegmentState, Space, Tier, footprint};
 use crate::tier::writer::{SegmentWriter, WriterIdentity};
 use crate::types::{
     BatchSeq, BucketId, BufferId, Durability, Epoch, Location, Place, TierId, TierKind,
@@ -75,9 +75,8 @@ impl World {
     fn new(seed: u64) -> World {
         let sim = SimWorld::new(seed);
         let runtime = Runtime::Sim(sim.clone());
-        let devices: Devices = (0..2)
-            .map(|n| SimDevice::new(sim.clone(), n, CAPACITY) as Arc<dyn Device>)
-            .collect();
+        let devices: Devices =
+            (0..2).map(|n| SimDevice::new(sim.clone(), n, CAPACITY) as Arc<dyn Device>).collect();
         let tier = |id, kind| Tier::new(id, kind, CAPACITY, SEGMENT, (0.7, 0.85));
         let tiers = vec![tier(FAST, TierKind::Nvme), tier(SLOW, TierKind::Hdd)];
         tiers.iter().for_each(|tier| tier.set_reserve(2, 1, 1));
@@ -220,7 +219,11 @@ impl World {
         let len = buffer.stored_len as usize;
         let mut bytes = vec![0; (skip + len).next_multiple_of(BLOCK)];
         self.core.devices[tier.index()].read_at(start, &mut bytes).unwrap();
-        assert!(bytes[skip..skip + len] == content(id, len), "buffer {id} at {:?}", buffer.location);
+        assert!(
+            bytes[skip..skip + len] == content(id, len),
+            "buffer {id} at {:?}",
+            buffer.location
+        );
     }
 
     /// Takes free segments away until `left` of the tier remain.
@@ -253,7 +256,11 @@ impl World {
         let open = |tier: &Tier| {
             tier.segments().iter().filter(|segment| segment.state() == SegmentState::Open).count()
         };
-        assert_eq!(self.core.space.tiers().iter().map(open).sum::<usize>(), 0, "segments left open");
+        assert_eq!(
+            self.core.space.tiers().iter().map(open).sum::<usize>(),
+            0,
+            "segments left open"
+        );
     }
 
     fn state(&self, at: TierSegment) -> SegmentState {
@@ -297,7 +304,11 @@ fn a_segment_is_emptied_and_freed_when_its_tier_is_short_of_room() {
         let started = world.run(false);
         world.run_until("the segment is freed", || world.state(victim) == SegmentState::Free);
         live.iter().for_each(|id| world.check(*id));
-        assert_eq!(world.core.space.tiers()[0].live_bytes(), before, "no byte lost or counted twice");
+        assert_eq!(
+            world.core.space.tiers()[0].live_bytes(),
+            before,
+            "no byte lost or counted twice"
+        );
         let stats = world.core.organizer.stats();
         assert_eq!((stats.cleanings, stats.corrupt_buffers, stats.lost_races), (1, 0, 0));
         assert!(stats.moved_bytes > 0 && stats.read_bytes > 0 && stats.written_bytes > 0);

@@ -40,6 +40,9 @@ const ZERO_CHUNK: usize = 1 << 20;
 /// Records of one batch.
 const BATCH_RECORDS_MAX: usize = 1024;
 
+/// A blob, across buckets.
+type BlobKey = (BucketId, Arc<[u8]>);
+
 /// A record on its way into the log.
 struct Queued {
     record: Record,
@@ -83,7 +86,7 @@ pub struct LogOwner {
     held: RefCell<VecDeque<Queued>>,
     flights: RefCell<VecDeque<Flight>>,
     /// Newest version per key in batches that are not applied yet.
-    appended: RefCell<HashMap<(BucketId, Arc<[u8]>), Version>>,
+    appended: RefCell<HashMap<BlobKey, Version>>,
     /// Where buffers go that batches in flight move.
     moving: RefCell<HashMap<BufferId, Location>>,
     /// Acknowledgements that wait for the watermark.

@@ -1,7 +1,7 @@
 //! Admission: bytes read from a device join the directory.
 
 use super::Dram;
-use super::directory::{DirRange, DirStripe, PublishHead};
+use super::directory::{DirRange, DirStripe, HEAT_OF_READ, PublishHead};
 use super::record::{RawRange, Record, ZERO_SLOT};
 
 impl Dram {
@@ -18,7 +18,7 @@ impl Dram {
             for range in new.ranges {
                 assert!(range.slot == ZERO_SLOT || range.fresh.is_some(), "admit wants fresh");
             }
-            self.publish(stripe, new);
+            self.publish_with(stripe, new, HEAT_OF_READ);
             return true;
         };
         let same = old.version == new.version && old.len == new.len;
@@ -49,7 +49,7 @@ impl Dram {
         }
         for range in new.ranges {
             let Some(index) = place(range) else { continue };
-            let raw = arena.take_range(stripe.index, Some(old), old.slot, range, 0);
+            let raw = arena.take_range(stripe.index, Some(old), old.slot, range, HEAT_OF_READ);
             arena.change(stripe, || arena.set_range(old, index, &raw));
         }
         arena.discard(new.head);
@@ -74,7 +74,9 @@ impl Dram {
                 Part::Old(range) => {
                     RawRange { generation: arena.keep(Some(old), new.head, range.slot), ..range }
                 }
-                Part::New(range) => arena.take_range(stripe.index, Some(old), new.head, range, 0),
+                Part::New(range) => {
+                    arena.take_range(stripe.index, Some(old), new.head, range, HEAT_OF_READ)
+                }
                 Part::Dropped(range) => return self.discard_range(range),
             };
             arena.set_range(&record, index, &range);

@@ -82,6 +82,11 @@ impl<'a> PublishHead<'a> {
     }
 }
 
+/// New slots of a put have been used once; those that a read admits never, so that a scan does
+/// not wash the hot set out.
+pub(super) const HEAT_OF_PUT: u32 = 1;
+pub(super) const HEAT_OF_READ: u32 = 0;
+
 /// What points to a head: an entry of the table, or the head before it.
 pub(super) enum Link {
     Entry(usize),
@@ -320,13 +325,18 @@ impl Dram {
     /// names and the new one does not are freed (pinned ones by their last unpin). Cannot fail;
     /// panics where the caller broke the rules of [`DirRange`].
     pub fn publish(&self, stripe: &mut DirStripe, new: &PublishHead<'_>) {
+        self.publish_with(stripe, new, HEAT_OF_PUT);
+    }
+
+    /// [`publish`](Self::publish), its fresh slots as hot as said.
+    pub(super) fn publish_with(&self, stripe: &mut DirStripe, new: &PublishHead<'_>, heat: u32) {
         new.check();
         let arena = &self.arena;
         let key = new.key_ref();
         let (link, old) = arena.find(stripe, &key);
         let record = arena.write_record(new.head, &key, new.version, new.len, new.ranges.len());
         for (index, range) in new.ranges.iter().enumerate() {
-            let range = arena.take_range(stripe.index, old.as_ref(), new.head, range, 1);
+            let range = arena.take_range(stripe.index, old.as_ref(), new.head, range, heat);
             arena.set_range(&record, index, &range);
         }
         arena.replace(stripe, &link, old.as_ref(), &record);
