@@ -13,6 +13,7 @@ use crate::index::state::Buffer;
 use crate::index::table::BufferTable;
 use crate::io::Devices;
 use crate::io::buffer::{AlignedBuf, BufferPool};
+use crate::io::gate::ByteGate;
 use crate::io::runtime::Runtime;
 use crate::io::wait::{Sender, WaitList};
 use crate::limits::UNFLUSHED_MAX;
@@ -26,6 +27,9 @@ use crate::types::{
     BatchSeq, BucketId, BufferId, Durability, Epoch, Location, SlotId, TierId, TierSegment, Uuid,
     Version,
 };
+
+/// Bytes that shards may hold for callers that read many buffers.
+const READS_BYTES_MAX: usize = 32 << 20;
 
 /// One store, open.
 pub struct Core {
@@ -61,6 +65,8 @@ pub struct Core {
     closing: AtomicBool,
     /// Operations under way that may wait for a shard.
     operations: AtomicU64,
+    /// Memory of reads that shards do for callers.
+    pub reads: ByteGate,
     idle: WaitList,
     poison: OnceLock<Error>,
 }
@@ -156,6 +162,7 @@ impl Core {
             next_version: AtomicU64::new(parts.first_version.0),
             closing: AtomicBool::new(false),
             operations: AtomicU64::new(0),
+            reads: ByteGate::new(READS_BYTES_MAX),
             idle: WaitList::default(),
             poison: OnceLock::new(),
         }

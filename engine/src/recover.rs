@@ -19,11 +19,12 @@ use crate::index::extents::{self, Extent};
 use crate::index::state::{BlobState, Buffer, Map, Value, is_lone, whole};
 use crate::index::table::{BufferTable, from_record};
 use crate::io::Devices;
-use crate::limits::PARTITIONS;
+use crate::io::buffer::AlignedBuf;
+use crate::limits::{BLOCK, PARTITIONS};
 use crate::log::checkpoint::{PartitionIdentity, PartitionView};
 use crate::log::record::{BufferDef, MoveSubject, Record, SegmentKind};
 use crate::log::root::{PartitionRef, Root};
-use crate::log::scan::{LogExpect, Scan, WindowReader, first_not_landed, scan};
+use crate::log::scan::{LogExpect, Scan, first_not_landed, scan};
 use crate::log::superblock::{Chunk, RootRef, Superblock};
 use crate::log::tail::LogTail;
 use crate::shard::checkpoint::{CheckpointSeed, segment_of};
@@ -90,6 +91,7 @@ fn replay_log(
         epoch: superblock.epoch,
         cuts: &superblock.cuts,
         segment_size,
+        clean: superblock.clean,
     };
     let mut log = scan(&**device, superblock.log_start, &expect)?;
     let named = superblocks.iter().map(|block| block.watermark).max().unwrap_or_default();
@@ -232,8 +234,14 @@ fn read_chunks(target: &Target<'_>, chunks: &[Chunk], len: u64) -> Result<Vec<u8
         let Some(device) = target.devices.get(tier.index()) else {
             fail!(Corrupt, "a checkpoint chunk lies on tier {}, which does not exist", tier.0);
         };
-        let read = WindowReader::new(&**device).bytes(offset, chunk.len as usize)?.to_vec();
-        bytes.extend_from_slice(&read);
+        // Exactly the chunk: images are small, and there are hundreds.
+        let blocks = (chunk.len as usize).next_multiple_of(BLOCK);
+        let mut buf = AlignedBuf::alloc(blocks);
+        let read = device.read_at(offset, &mut buf.as_mut_slice()[..blocks]);
+        read.map_err(|error| {
+            Error::from_io(format!("checkpoint chunk at {offset} of tier {}", tier.0), &error)
+        })?;
+        bytes.extend_from_slice(&buf.as_slice()[..chunk.len as usize]);
     }
     if bytes.len() as u64 != len {
         fail!(Corrupt, "a checkpoint of {len} bytes has {} in its chunks", bytes.len());

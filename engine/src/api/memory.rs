@@ -16,7 +16,7 @@ use crate::core::Core;
 use crate::error::{Result, fail};
 use crate::index::entry::Entry;
 use crate::index::extents::{self, Extent};
-use crate::index::state::{BlobState, Buffer, Map, Value};
+use crate::index::state::{BlobState, Buffer, Checks, Map, Value, checksums};
 use crate::io::wait::Ticket;
 use crate::tier::dram::{DirRange, DirStripe, Dram, Fresh, PublishHead};
 use crate::tier::space::footprint;
@@ -72,6 +72,8 @@ struct Staged<'a> {
     head: Option<SlotId>,
     /// Filled slots: value offset, length, buffer, slot.
     slots: Vec<(u64, u32, BufferId, SlotId)>,
+    /// Checksums of the slots, if the store wants them at entry.
+    checks: Vec<Checks>,
 }
 
 impl Drop for Staged<'_> {
@@ -103,12 +105,20 @@ impl<'a> Staged<'a> {
         // One piece, the usual case, stays off the heap: a Vec of capacity 1 is the price of
         // serving the others with the same code, and is reused by the allocator.
         let count = pieces(offset, data.len(), buffer_size).count();
-        let mut staged =
-            Staged { core, reserved_bytes, head: None, slots: Vec::with_capacity(count) };
+        let mut staged = Staged {
+            core,
+            reserved_bytes,
+            head: None,
+            slots: Vec::with_capacity(count),
+            checks: Vec::new(),
+        };
         for (value_offset, piece) in pieces(offset, data.len(), buffer_size) {
             let bytes = &data[piece];
             let slot = room::allocate(core, bytes.len())?;
             core.dram.fill(slot, 0, bytes);
+            if core.settings.checksum_at_entry {
+                staged.checks.push(Checks::from_slice(&checksums(bytes).0));
+            }
             staged.slots.push((value_offset, bytes.len() as u32, core.next_buffer(), slot));
         }
         if count + old_ranges > 0 {
@@ -120,8 +130,11 @@ impl<'a> Staged<'a> {
 
     /// The new buffers, dirty, and their extents.
     fn buffers(&self) -> impl Iterator<Item = (Buffer, Extent)> + '_ {
-        self.slots.iter().map(|(value_offset, len, id, slot)| {
-            let buffer = Buffer::dirty(*id, Location::dram(*slot), *len);
+        self.slots.iter().enumerate().map(|(at, (value_offset, len, id, slot))| {
+            let mut buffer = Buffer::dirty(*id, Location::dram(*slot), *len);
+            if let Some(checks) = self.checks.get(at) {
+                buffer.checks = checks.clone();
+            }
             let extent =
                 Extent { value_offset: *value_offset, len: *len, buffer: *id, buffer_offset: 0 };
             (buffer, extent)
@@ -162,7 +175,7 @@ fn attempt(
 ) -> Result<Attempt> {
     let buffer_size = bucket.buffer_size(core);
     let data = edit.data();
-    if data.len() as u64 > core.dram.capacity() / ARENA_PART_MAX {
+    if core.is_persistent() && data.len() as u64 > core.dram.capacity() / ARENA_PART_MAX {
         return Ok(Attempt::RunAsWritten);
     }
     if !core.index.budget().allows(index_bytes(key, data.len(), buffer_size)) {
@@ -257,6 +270,7 @@ fn publish(
         if let Some(base) = &base {
             let seen = if entry.visible.exists() { entry.visible.version } else { Version(0) };
             if seen != base.version {
+                core.index.remove_if_vacant(&mut stripe, hash, bucket.id, key);
                 return Ok(Attempt::Changed);
             }
         }
@@ -332,7 +346,8 @@ fn edited(
 ) -> Option<Value> {
     let inserted: Vec<Extent> = staged.buffers().map(|(_, extent)| extent).collect();
     let extents = extents::splice(&entry.visible.extents(), cut.clone(), &inserted, len);
-    if !crowded_spans(&extents, cut, buffer_size).is_empty() {
+    // Without devices there is no other level to run at, and no read that slices slow down.
+    if core.is_persistent() && !crowded_spans(&extents, cut, buffer_size).is_empty() {
         return None;
     }
     if extents.is_empty() {

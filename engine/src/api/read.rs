@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result, fail};
 use crate::index::extents::{Extent, Stretch, stretches};
 use crate::index::state::{BlobState, Buffer, Map, Value, whole};
 use crate::io::buffer::AlignedBuf;
+use crate::io::gate::Permit;
 use crate::io::wait::{Receiver, oneshot};
 use crate::limits::{BLOCK, CHECK_BLOCK};
 use crate::tier::dram::{DirRange, Dram, Fresh, OwnedPin, PublishHead};
@@ -350,6 +351,7 @@ fn read_here(
 }
 
 struct Window {
+    _permit: Permit,
     pieces: Vec<(usize, Buffer, DeviceRange, Option<SegmentPin>)>,
     answer: Receiver<Result<Vec<AlignedBuf>>>,
 }
@@ -367,7 +369,14 @@ async fn read_by_shard(
     let mut next = 0;
     while next < cold.len() || !windows.is_empty() {
         while next < cold.len() && windows.len() < WINDOWS_MAX {
-            let (window, after) = ask_window(core, held, cold, next).await?;
+            let permit = match windows.is_empty() {
+                true => core.reads.take(WINDOW_BYTES).await,
+                false => match core.reads.try_take(WINDOW_BYTES) {
+                    Some(permit) => permit,
+                    None => break,
+                },
+            };
+            let (window, after) = ask_window(core, held, cold, next, permit).await?;
             windows.push_back(window);
             next = after;
         }
@@ -383,6 +392,7 @@ async fn ask_window(
     held: &Held,
     cold: &[Cold],
     first: usize,
+    permit: Permit,
 ) -> Result<(Window, usize)> {
     let mut pieces = Vec::new();
     let mut bytes = 0;
@@ -400,7 +410,7 @@ async fn ask_window(
     let (reply, answer) = oneshot();
     let shard = core.shard_of(held.hash);
     core.shards[shard].push(Request::Read(ReadRequest { ranges, reply })).await;
-    Ok((Window { pieces, answer }, next))
+    Ok((Window { _permit: permit, pieces, answer }, next))
 }
 
 async fn finish_window(

@@ -100,6 +100,7 @@ impl Map {
     /// A map over buffers that are in the table. Takes a count on each.
     pub fn new(extents: Vec<Extent>, table: &Arc<BufferTable>) -> Map {
         let map = Map { extents: extents.into(), table: table.clone() };
+        table.count_memory(map.memory_bytes());
         map.buffers().for_each(|id| map.table.add_count(id));
         map
     }
@@ -107,6 +108,10 @@ impl Map {
     /// The extents, sorted by offset.
     pub fn extents(&self) -> &[Extent] {
         &self.extents
+    }
+
+    fn memory_bytes(&self) -> i64 {
+        (size_of_val(&*self.extents) + size_of::<Map>() + 16) as i64
     }
 
     /// The distinct buffers, in no particular order.
@@ -121,6 +126,7 @@ impl Map {
 impl Drop for Map {
     fn drop(&mut self) {
         self.buffers().for_each(|id| self.table.drop_count(id));
+        self.table.count_memory(-self.memory_bytes());
     }
 }
 

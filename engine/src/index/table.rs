@@ -55,6 +55,11 @@ impl BufferTable {
         self.shards[self.shard_of(id)].lock()
     }
 
+    /// Counts memory that maps over the table's buffers take.
+    pub fn count_memory(&self, bytes: i64) {
+        self.budget.add(bytes);
+    }
+
     /// Rows in the table.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
@@ -72,10 +77,13 @@ impl BufferTable {
             let mut rows = self.rows(buffer.id);
             match rows.get_mut(&buffer.id) {
                 Some(row) if row.buffer.location == buffer.location => return,
-                Some(row) => Some(std::mem::replace(&mut row.buffer, buffer)),
+                Some(row) => {
+                    self.budget.add(row_bytes(&buffer) - row_bytes(&row.buffer));
+                    Some(std::mem::replace(&mut row.buffer, buffer))
+                }
                 None => {
+                    self.budget.add(row_bytes(&buffer));
                     rows.insert(buffer.id, Row { buffer, count: 0 });
-                    self.budget.add(ROW_BYTES as i64);
                     None
                 }
             }
@@ -109,7 +117,7 @@ impl BufferTable {
             rows.remove(&id)
         };
         if let Some(row) = dead {
-            self.budget.add(-(ROW_BYTES as i64));
+            self.budget.add(-row_bytes(&row.buffer));
             self.space.buffer_died(&row.buffer);
         }
     }
@@ -154,11 +162,20 @@ impl BufferTable {
     pub fn forget_uncounted(&self) {
         for shard in &self.shards {
             let mut rows = shard.lock();
-            let before = rows.len();
-            rows.retain(|_, row| row.count > 0);
-            self.budget.add(-(ROW_BYTES as i64 * (before - rows.len()) as i64));
+            let forgotten = rows.extract_if(|_, row| row.count == 0);
+            let bytes: i64 = forgotten.map(|(_, row)| row_bytes(&row.buffer)).sum();
+            self.budget.add(-bytes);
         }
     }
+}
+
+/// Memory of one row: a list of checksums stands apart.
+fn row_bytes(buffer: &Buffer) -> i64 {
+    let list = match &buffer.checks {
+        Checks::Many(checks) => size_of_val(&**checks) + 16,
+        Checks::Unwritten | Checks::One(_) => 0,
+    };
+    ROW_BYTES as i64 + list as i64
 }
 
 /// A buffer with a device place, from a record.

@@ -14,6 +14,7 @@ pub mod buffer;
 pub mod device;
 pub mod exec;
 pub mod exec_ring;
+pub mod gate;
 #[cfg(feature = "glommio")]
 pub mod glommio;
 pub mod runtime;

@@ -28,6 +28,8 @@ pub struct LogExpect<'a> {
     pub cuts: &'a [Cut],
     /// Bytes of a segment of the log's tier.
     pub segment_size: u64,
+    /// The store was closed: the superblock's W is the end, nothing lies beyond.
+    pub clean: bool,
 }
 
 /// The batches of the log from its start on, without a gap.
@@ -118,6 +120,9 @@ pub fn scan(device: &dyn Device, start: LogStart, expect: &LogExpect<'_>) -> Res
             }
             Err(Stop::Error(error)) => return Err(error),
         }
+    }
+    if expect.clean {
+        return Ok(scan);
     }
     let beyond = watermark_beyond(&mut reader, &scan.tail, expect, epoch)?;
     scan.watermark = scan.watermark.max(beyond);

@@ -353,7 +353,12 @@ async fn write_buffer(
     name: BufferName,
 ) -> Result<NewBuffer> {
     let (checks, logical_crc) = checksums(&pin);
-    let buffer = Buffer { checks: Checks::from_slice(&checks), logical_crc, ..buffer };
+    let checks = Checks::from_slice(&checks);
+    if buffer.checks != Checks::Unwritten && buffer.checks != checks {
+        let message = format!("buffer {} has changed in memory since it was put", buffer.id.0);
+        return Err(Error::new(ErrorKind::Corrupt, message));
+    }
+    let buffer = Buffer { checks, logical_crc, ..buffer };
     if pin.len() <= INLINE_MAX {
         return Ok(NewBuffer { buffer, source: Source::Inline(Payload::Slot(pin)) });
     }

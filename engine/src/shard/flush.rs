@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::io::wait::first;
 use crate::limits::UNFLUSHED_MAX;
 use crate::shard::io::all;
@@ -30,8 +30,16 @@ pub fn start(owner: &Rc<LogOwner>) {
             if let Some(error) = owner.core().poisoned().cloned() {
                 owner.fail_queue(&error);
             } else if owner.checkpointer.is_due(&owner) {
-                let result = owner.checkpoint_step().await;
-                poison_on_error(owner.core(), "a checkpoint failed", result);
+                match owner.checkpoint_step().await {
+                    // The next step tries again; until then the log keeps what it has.
+                    Err(error) if error.kind() == ErrorKind::NoSpace => {
+                        owner.core().counters.note(error.to_string());
+                        owner.core().organizer.kick();
+                    }
+                    result => {
+                        poison_on_error(owner.core(), "a checkpoint failed", result);
+                    }
+                }
                 continue;
             } else if is_wanted(&owner) {
                 let result = flush_all(&owner).await;

@@ -88,9 +88,15 @@ impl ShardIo {
 
     /// Writes bytes that are not in an aligned buffer yet.
     pub async fn write_bytes(&self, tier: TierId, offset: u64, bytes: &[u8]) -> Result<()> {
-        let mut buf = self.core.pool.get(bytes.len()).await;
+        let mut buf = self.memory(bytes.len());
         buf.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
         self.write(tier, offset, bytes.len(), buf, false).await.map(drop)
+    }
+
+    /// Memory for the engine's own bookkeeping. It never waits for the pool: puts that hold the
+    /// pool may wait for what is being written here.
+    pub fn memory(&self, len: usize) -> AlignedBuf {
+        self.core.pool.try_get(len).unwrap_or_else(|| AlignedBuf::alloc(len))
     }
 
     /// Flushes a device: covers every write done before this call.

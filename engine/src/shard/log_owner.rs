@@ -231,12 +231,11 @@ impl LogOwner {
 
     /// Writes batches while there is something to write and room in flight.
     pub fn pump(self: &Rc<Self>) -> bool {
+        if let Some(error) = self.core().poisoned().cloned() {
+            return self.fail_queue(&error);
+        }
         let mut progress = self.release_held();
         while !self.queue.borrow().is_empty() && self.flights.borrow().len() < FLIGHTS_MAX {
-            if let Some(error) = self.core().poisoned().cloned() {
-                self.fail_queue(&error);
-                return true;
-            }
             if self.core().unflushed_bytes() > UNFLUSHED_MAX {
                 self.stirred.wake_all();
                 break;
@@ -460,7 +459,7 @@ impl LogOwner {
         let total = plan.total_len();
         let offset = core.space.tier(tail.segment.tier).offset_of(tail.segment.segment) + tail.used;
         let identity = self.identity(&tail, offset);
-        let mut buf = core.pool.try_get(total).unwrap_or_else(|| AlignedBuf::alloc(total));
+        let mut buf = self.context.io.memory(total);
         let crc = encode(&plan, &mut batch, &identity, &mut buf.as_mut_slice()[..total])?;
         let records: Vec<Record> = batch.into_iter().take(count).map(|item| item.record).collect();
         let mut external = false;
@@ -622,7 +621,11 @@ impl LogOwner {
     }
 
     /// After the engine has been poisoned: everybody who waits is told.
-    pub(super) fn fail_queue(&self, error: &Error) {
+    /// Returns whether anybody did.
+    pub(super) fn fail_queue(&self, error: &Error) -> bool {
+        let any = !self.queue.borrow().is_empty()
+            || !self.held.borrow().is_empty()
+            || !self.unflushed_acks.borrow().is_empty();
         self.release_held();
         for item in std::mem::take(&mut *self.queue.borrow_mut()) {
             self.forget(&item.effect);
@@ -631,6 +634,7 @@ impl LogOwner {
         for (_, ack) in std::mem::take(&mut *self.unflushed_acks.borrow_mut()) {
             ack.fail(self.core(), error);
         }
+        any
     }
 
     /// Keeps one log segment allocated and written through ahead of the one in use.
@@ -673,7 +677,7 @@ impl LogOwner {
             return Ok(());
         }
         let mut at = BLOCK as u64;
-        let mut buf = core.pool.get(ZERO_CHUNK).await;
+        let mut buf = self.context.io.memory(ZERO_CHUNK);
         buf.as_mut_slice().fill(0);
         while at < facts.segment_size {
             let len = (facts.segment_size - at).min(ZERO_CHUNK as u64) as usize;

@@ -121,10 +121,7 @@ impl Shard {
             }
             (Request::Read(request), _) => {
                 let io = context.io.clone();
-                let pool = context.core.pool.clone();
-                context
-                    .spawner
-                    .spawn(Box::pin(async move { read::serve(&io, &pool, request).await }));
+                context.spawner.spawn(Box::pin(async move { read::serve(&io, request).await }));
             }
             (Request::WriteBehind(reply), _) => behind::write_all(&context, reply),
             (Request::Commit(commit), Some(log)) => log.queue_commit(*commit),
