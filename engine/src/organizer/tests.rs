@@ -8,19 +8,22 @@ use crate::buckets::Buckets;
 use crate::config::OrganizerChoice;
 use crate::core::{BufferName, Core, Parts, Request, Settings};
 use crate::index::state::{BlobState, Buffer, Checks, Value, checksums};
-use crate::index::table::BufferTable;
+use crate::index::table::{BufferTable, from_record};
 use crate::index::{Index, MemoryBudget};
-use crate::io::buffer::BufferPool;
-use crate::io::exec::Started;
+use crate::io::buffer::{AlignedBuf, BufferPool};
+use crate::io::exec::{Class, Exec, LocalFuture, Started};
 use crate::io::runtime::{Actor, Runtime, Turn};
 use crate::io::sim::SimWorld;
 use crate::io::sim_device::SimDevice;
 use crate::io::{Device, Devices};
 use crate::limits::{BLOCK, PARTITIONS, STRIPES};
-use crate::organizer::{HINTS_MAX, OrganizerHandle, start};
+use crate::log::batch::{BatchIdentity, BatchItem, encode, layout};
+use crate::log::record::{BufferDef, Extent, Record, SegmentKind};
+use crate::log::segment::{SegmentHeader, SegmentIdentity};
+use crate::organizer::{HINTS_MAX, OrganizerHandle, census, start};
 use crate::shard::apply;
 use crate::shard::log_owner::Effect;
-use crate::tier::dram::Dram;
+use crate::tier::dram::{DirRange, Dram, Fresh, PublishHead};
 use crate::tier::space::{Purpose, SegmentState, Space, Tier, footprint};
 use crate::tier::writer::{SegmentWriter, WriterIdentity};
 use crate::types::{
@@ -287,6 +290,84 @@ fn write(device: &dyn Device, offset: u64, bytes: &[u8]) {
     device.write_at(offset, bytes).unwrap();
 }
 
+impl World {
+    /// A former log segment whose one batch carries lone blobs of these lengths.
+    fn log_segment(&mut self, lens: &[usize]) -> (TierSegment, Vec<u64>) {
+        let space = self.core.space.clone();
+        let at = space.allocate(FAST, Purpose::Log).unwrap();
+        let generation = space.tier(FAST).segment(at.segment).generation();
+        let start = space.tier(FAST).offset_of(at.segment);
+        let (store, device) = (Uuid([1; 16]), Uuid([10; 16]));
+        let header = SegmentHeader {
+            identity: SegmentIdentity { store, device, segment: at, generation },
+            kind: SegmentKind::Log,
+            epoch: Epoch(1),
+            writer: 0,
+            wall_clock: 0,
+        };
+        write(&*self.core.devices[0], start, &header.encode().unwrap());
+        let ids: Vec<u64> = (self.next..).take(lens.len()).collect();
+        self.next += lens.len() as u64;
+        let bytes: Vec<Vec<u8>> = ids.iter().zip(lens).map(|(id, len)| content(*id, *len)).collect();
+        let item = |(id, bytes): (&u64, &'_ Vec<u8>)| {
+            let (checks, logical_crc) = checksums(bytes);
+            let buffer = BufferDef {
+                id: BufferId(*id),
+                raw_len: bytes.len() as u32,
+                stored_len: bytes.len() as u32,
+                location: Location::device(FAST, 0),
+                encoding: 0,
+                logical_crc,
+                checks,
+            };
+            let extent = Extent {
+                value_offset: 0,
+                len: buffer.raw_len,
+                buffer: buffer.id,
+                buffer_offset: 0,
+            };
+            Record::Put {
+                bucket: BUCKET,
+                key: (*key(*id)).into(),
+                version: Version(*id),
+                len: bytes.len() as u64,
+                extents: vec![extent],
+                buffers: vec![buffer],
+            }
+        };
+        let mut items: Vec<BatchItem<'_>> = ids
+            .iter()
+            .zip(&bytes)
+            .map(|pair| BatchItem { record: item(pair), payloads: vec![(0, pair.1)] })
+            .collect();
+        let plan = layout(&items, SEGMENT as usize - BLOCK).unwrap();
+        let identity = BatchIdentity {
+            store,
+            device,
+            epoch: Epoch(1),
+            stream: 0,
+            seq: BatchSeq(5),
+            watermark: BatchSeq(0),
+            chain: 77,
+            segment: at,
+            generation,
+            device_offset: start + BLOCK as u64,
+            next: None,
+            wall_clock: 0,
+        };
+        let mut batch = vec![0; plan.total_len()];
+        encode(&plan, &mut items, &identity, &mut batch).unwrap();
+        write(&*self.core.devices[0], start + BLOCK as u64, &batch);
+        for item in &items {
+            let buffer = from_record(&item.record.buffers()[0]);
+            space.bytes_live(buffer.location, buffer.stored_len);
+            self.define(buffer);
+        }
+        space.seal(at, self.core.runtime.now().0);
+        (at, ids)
+    }
+}
+
 const LENS: [usize; 12] =
     [100, 5000, 1 << 20, 4096, 20, 300_000, 16_384, 16_385, 1, 64 << 10, 4095, 700_000];
 
@@ -327,6 +408,113 @@ fn a_segment_without_a_summary_is_emptied_by_way_of_the_index() {
     let started = world.run(false);
     world.run_until("the segment is freed", || world.state(victim) == SegmentState::Free);
     ids.iter().for_each(|id| world.check(*id));
+    world.stop(started);
+}
+
+#[test]
+fn a_former_log_segment_is_emptied_by_way_of_its_batches() {
+    let mut world = World::new(9);
+    let (victim, ids) = world.log_segment(&[100, 5000, 4096, 16_384, 1, 900]);
+    world.delete(ids[1]);
+    world.share(ids[3]);
+    let exec = LogReader(world.core.clone());
+    let taken = census::take(&world.core, &exec, Uuid([10; 16]), victim, false);
+    let found = world.core.runtime.block_on(taken);
+    let mut live: Vec<u64> = found.live.iter().map(|occupant| occupant.buffer.id.0).collect();
+    live.sort_unstable();
+    let expected: Vec<u64> = ids.iter().copied().filter(|id| *id != ids[1]).collect();
+    assert_eq!(live, expected);
+    drop(found);
+    world.crowd(FAST, 5);
+    let started = world.run(false);
+    world.run_until("the segment is freed", || world.state(victim) == SegmentState::Free);
+    expected.iter().for_each(|id| world.check(*id));
+    world.stop(started);
+}
+
+/// Reads a segment's words, and nothing else: a walk through the index would yield.
+struct LogReader(Arc<Core>);
+
+impl Exec for LogReader {
+    fn spawn(&self, _class: Class, _task: LocalFuture<'static, ()>) {
+        panic!("a census needs no tasks");
+    }
+    fn sleep(&self, _duration: Duration) -> LocalFuture<'_, ()> {
+        panic!("a census does not sleep");
+    }
+    fn yield_now(&self) -> LocalFuture<'_, ()> {
+        panic!("the index was walked");
+    }
+    fn read(
+        &self,
+        tier: TierId,
+        offset: u64,
+        len: usize,
+    ) -> LocalFuture<'_, std::io::Result<AlignedBuf>> {
+        let mut buf = AlignedBuf::alloc(len);
+        let result = self.0.devices[tier.index()].read_at(offset, &mut buf.as_mut_slice()[..len]);
+        Box::pin(async move { result.map(|()| buf) })
+    }
+    fn write(
+        &self,
+        _tier: TierId,
+        _offset: u64,
+        _len: usize,
+        _buf: AlignedBuf,
+    ) -> LocalFuture<'_, std::io::Result<AlignedBuf>> {
+        panic!("a census does not write");
+    }
+    fn flush(&self, _tier: TierId) -> LocalFuture<'_, std::io::Result<()>> {
+        panic!("a census does not flush");
+    }
+    fn backend(&self) -> &'static str {
+        "test"
+    }
+}
+
+#[test]
+fn clean_slots_are_taken_out_of_a_full_arena() {
+    let world = World::new(10);
+    let dram = &world.core.dram;
+    let mut id = 0;
+    loop {
+        let key = key(id);
+        let len = 4000;
+        let (Some(head), Some(slot)) = (dram.alloc(Dram::head_len(key.len(), 1)), dram.alloc(len))
+        else {
+            break;
+        };
+        let hash = world.core.index.hash(BUCKET, &key);
+        let fresh = Fresh { buffer: BufferId(id), len: len as u32, dirty: false };
+        let range = DirRange {
+            value_offset: 0,
+            len: len as u32,
+            slot,
+            slot_offset: 0,
+            fresh: Some(fresh),
+        };
+        let mut stripe = world.core.index.lock(hash);
+        dram.publish(
+            &mut stripe.dir,
+            &PublishHead {
+                head,
+                hash,
+                bucket: BUCKET,
+                key: &key,
+                version: Version(id),
+                len: len as u64,
+                ranges: &[range],
+            },
+        );
+        id += 1;
+    }
+    // The rest of the chunk of heads counts as free, too.
+    while dram.alloc(Dram::head_len(5, 1)).is_some() {}
+    assert!(dram.free_bytes() < dram.capacity() / 16);
+    let started = world.run(false);
+    world.run_until("an eighth is free", || dram.free_bytes() >= dram.capacity() / 8);
+    assert!(world.core.organizer.stats().dram_evictions > 0);
+    assert!(dram.free_bytes() < dram.capacity() / 2, "and not much more");
     world.stop(started);
 }
 
