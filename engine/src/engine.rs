@@ -375,6 +375,11 @@ impl Engine {
         };
         core.organizer.stop();
         let organizer_ended = self.organizer.lock().take().is_none_or(ActorHandle::join);
+        // What the organizer moved and sealed since is made durable too.
+        let flushed = match core.is_persistent() {
+            true => flushed.and_then(|()| runtime.block_on(flush_everything(core))),
+            false => flushed,
+        };
         for mailbox in &core.shards {
             runtime.block_on(mailbox.push(Request::Stop));
         }

@@ -40,7 +40,8 @@ impl Model {
     }
 
     fn next(&mut self, bound: u64) -> u64 {
-        self.random = self.random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.random =
+            self.random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.random >> 33) % bound
     }
 
@@ -85,7 +86,12 @@ fn churn_and_check(tiers: &[Tier], organizer: OrganizerChoice, keys: u64, total:
         let stats = store.stats();
         assert!(stats.organizer.cleanings > 0, "{:?}", stats.organizer);
         assert!(stats.organizer.written_bytes > 0 && stats.organizer.read_bytes > 0);
-        assert_eq!((stats.organizer.corrupt_buffers, stats.notes.len()), (0, 0), "{:?}", stats.notes);
+        assert_eq!(
+            (stats.organizer.corrupt_buffers, stats.notes.len()),
+            (0, 0),
+            "{:?}",
+            stats.notes
+        );
         store.close().unwrap();
     }
     let store = Store::open(dir.path().join("s"), config(tiers, organizer)).unwrap();

@@ -138,8 +138,8 @@ pub struct Reservation<'a> {
 }
 
 impl<'a> Reservation<'a> {
-    /// Sets `bytes` aside, waiting a bounded time for the organizer where dead bytes are in the
-    /// way.
+    /// Sets `bytes` aside. Dead bytes are not in the way: only what is live counts, and cleaning
+    /// frees the rest before it is needed.
     pub fn take(core: &'a Core, bytes: u64) -> Result<Reservation<'a>> {
         if core.space.reserve(bytes) {
             return Ok(Reservation { core, bytes });

@@ -17,6 +17,8 @@ pub fn allocate(core: &Core, len: usize) -> Option<SlotId> {
     if let Some(slot) = core.dram.alloc(len) {
         return Some(slot);
     }
+    // The reserve is gone: the next caller shall find one again.
+    core.organizer.kick();
     for _ in 0..SWEEPS_MAX {
         let evicted = evict(core, len, SWEEP_BUDGET);
         core.counters.caller_evictions.fetch_add(evicted, Ordering::Relaxed);

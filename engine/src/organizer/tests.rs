@@ -308,7 +308,8 @@ impl World {
         write(&*self.core.devices[0], start, &header.encode().unwrap());
         let ids: Vec<u64> = (self.next..).take(lens.len()).collect();
         self.next += lens.len() as u64;
-        let bytes: Vec<Vec<u8>> = ids.iter().zip(lens).map(|(id, len)| content(*id, *len)).collect();
+        let bytes: Vec<Vec<u8>> =
+            ids.iter().zip(lens).map(|(id, len)| content(*id, *len)).collect();
         let item = |(id, bytes): (&u64, &'_ Vec<u8>)| {
             let (checks, logical_crc) = checksums(bytes);
             let buffer = BufferDef {
@@ -486,13 +487,8 @@ fn clean_slots_are_taken_out_of_a_full_arena() {
         };
         let hash = world.core.index.hash(BUCKET, &key);
         let fresh = Fresh { buffer: BufferId(id), len: len as u32, dirty: false };
-        let range = DirRange {
-            value_offset: 0,
-            len: len as u32,
-            slot,
-            slot_offset: 0,
-            fresh: Some(fresh),
-        };
+        let range =
+            DirRange { value_offset: 0, len: len as u32, slot, slot_offset: 0, fresh: Some(fresh) };
         let mut stripe = world.core.index.lock(hash);
         dram.publish(
             &mut stripe.dir,

@@ -254,11 +254,11 @@ impl LogOwner {
         progress
     }
 
-    /// Whether payloads must wait: what is free of the log's tier is for moves, deletes and
-    /// checkpoints, which make room.
+    /// Whether payloads must wait: what is free of the log's tier is for cleaning, moves,
+    /// deletes and checkpoints, which make room.
     fn is_short_of_room(&self) -> bool {
         let tier = self.core().space.tier(self.tail.borrow().segment.tier);
-        tier.free_segments() <= tier.floor(Purpose::Move) as usize
+        tier.free_segments() <= tier.floor(Purpose::Data) as usize
     }
 
     fn release_held(&self) -> bool {
@@ -473,6 +473,7 @@ impl LogOwner {
         let dsync = durable && !external && self.all_before_is_flushed(&tail);
         self.names.borrow_mut().push_back((identity.seq, identity.watermark));
         tail.advance(total as u64, crc);
+        self.checkpointer.count_bytes(total as u64);
         core.counters.batches.fetch_add(1, Ordering::Relaxed);
         core.counters.records.fetch_add(count as u64, Ordering::Relaxed);
         Ok(Some((count, buf, dsync, identity.seq, total, offset)))
@@ -582,7 +583,10 @@ impl LogOwner {
         }
         if flushed {
             flush::arm_marker(self);
-        } else if !self.unflushed_acks.borrow().is_empty() || self.checkpointer.is_due(self) {
+        } else if !self.unflushed_acks.borrow().is_empty() {
+            self.stirred.wake_all();
+        }
+        if self.checkpointer.is_due(self) {
             self.stirred.wake_all();
         }
     }
@@ -646,10 +650,9 @@ impl LogOwner {
                 let space_changed = owner.core().space.changed.ticket();
                 if !owner.prepare_segment().await {
                     owner.core().organizer.kick();
-                    crate::io::wait::first(stirred, space_changed).await;
-                } else {
-                    stirred.await;
                 }
+                // Also for the sake of records that are held back: waking lets them be tried.
+                crate::io::wait::first(stirred, space_changed).await;
             }
         }));
     }

@@ -3,8 +3,8 @@
 
 use crate::tier::space::Tier;
 
-/// Segments that cleaning and demotion copy into.
-const CLEANING_SEGMENTS: u32 = 2;
+/// Segments that cleaning, demotion and promotion copy into: hot, cold, promoted.
+const CLEANING_SEGMENTS: u32 = 3;
 /// Most bytes of log between two rotations of the checkpoint.
 const LOG_BYTES_MAX: u64 = 1 << 30;
 /// Segments of checkpoint images before their size is known.

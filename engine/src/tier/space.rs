@@ -258,10 +258,15 @@ impl Tier {
     }
 }
 
+/// What a small buffer takes beside its bytes: its entry in a segment's summary.
+const SMALL_OVERHEAD: u64 = 64;
+
 /// Bytes a buffer takes in a segment: small ones are packed, others aligned to the block.
 pub fn footprint(stored_len: u32) -> u64 {
-    let unit = if (stored_len as usize) < BLOCK { 8 } else { BLOCK as u64 };
-    u64::from(stored_len).next_multiple_of(unit)
+    if (stored_len as usize) < BLOCK {
+        return u64::from(stored_len).next_multiple_of(8) + SMALL_OVERHEAD;
+    }
+    u64::from(stored_len).next_multiple_of(BLOCK as u64)
 }
 
 /// All device tiers.
