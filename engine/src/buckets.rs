@@ -137,11 +137,37 @@ pub struct Buckets {
     by_id: RwLock<HashMap<BucketId, Arc<BucketState>>>,
     by_name: RwLock<HashMap<Box<[u8]>, Arc<BucketState>>>,
     next: AtomicU32,
-    /// Taken while a bucket is created, so that a name is given once.
-    pub creating: parking_lot::Mutex<HashSet<Box<[u8]>>>,
+    /// Names of buckets that are being made.
+    creating: parking_lot::Mutex<HashSet<Box<[u8]>>>,
+    /// Some of them have been, or not.
+    created: WaitList,
+}
+
+/// The right to make a bucket of a name: one maker at a time. Ends when dropped.
+pub struct Making<'a> {
+    buckets: &'a Buckets,
+    name: &'a [u8],
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.buckets.creating.lock().remove(self.name);
+        self.buckets.created.wake_all();
+    }
 }
 
 impl Buckets {
+    /// Waits until nobody else makes a bucket of this name. Who then finds it there can open it.
+    pub async fn begin_making<'a>(&'a self, name: &'a [u8]) -> Making<'a> {
+        loop {
+            let changed = self.created.ticket();
+            if self.creating.lock().insert(name.into()) {
+                return Making { buckets: self, name };
+            }
+            changed.await;
+        }
+    }
+
     /// A number for a new bucket.
     pub fn take_id(&self) -> BucketId {
         BucketId(self.next.fetch_add(1, Ordering::Relaxed) + 1)

@@ -189,6 +189,12 @@ impl Store {
 
     /// Makes everything acknowledged before this call durable: it survives power loss.
     pub fn flush(&self, scope: Scope<'_>) -> Result<()> {
+        self.core().runtime.block_on(self.flush_async(scope))
+    }
+
+    /// [`flush`](Self::flush), asynchronous.
+    #[doc(hidden)]
+    pub async fn flush_async(&self, scope: Scope<'_>) -> Result<()> {
         let core = self.core();
         core.check_writable()?;
         if let Scope::Bucket(name) = scope {
@@ -198,7 +204,7 @@ impl Store {
             fail!(Unsupported, "a store with DRAM alone cannot flush; add a tier");
         }
         let _operation = core.begin_operation()?;
-        core.runtime.block_on(flush_everything(core))
+        flush_everything(core).await
     }
 
     // ---- buckets --------------------------------------------------------------------------
@@ -219,14 +225,9 @@ impl Store {
         if core.buckets.len() >= BUCKETS_MAX {
             fail!(LimitExceeded, "a store has at most {BUCKETS_MAX} buckets");
         }
-        let fresh = core.buckets.by_name(name.as_bytes()).is_none()
-            && core.buckets.creating.lock().insert(name.as_bytes().into());
-        if !fresh {
-            fail!(BucketExists, "bucket {name:?} exists");
-        }
-        let made = self.log_bucket(name, record).await;
-        core.buckets.creating.lock().remove(name.as_bytes());
-        made?;
+        let making = core.buckets.begin_making(name.as_bytes()).await;
+        self.log_bucket(name, record).await?;
+        drop(making);
         self.find(name)
     }
 

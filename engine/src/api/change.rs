@@ -14,6 +14,7 @@ use crate::core::{
     BufferName, Change, Commit, Core, DramImage, NewBuffer, Origin, Payload, Request, Source,
     Splice, WriteRequest,
 };
+use crate::engine::flush_everything;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::index::entry::entry_bytes;
 use crate::index::extents::{self, Extent};
@@ -259,7 +260,12 @@ pub async fn change(
     let offset = if matches!(edit, Edit::Replace(_)) { 0 } else { cut.start };
     let unchanged = before.exists() && before.len == len && data.is_empty();
     if unchanged && !matches!(edit, Edit::Delete | Edit::Replace(_)) {
-        return Ok(Changed { version: before.version, offset });
+        // Nothing to log, but what is there may be of Memory level, or not flushed: the level is
+        // promised all the same.
+        let version = before.version;
+        drop(claim);
+        flush_everything(core).await?;
+        return Ok(Changed { version, offset });
     }
     let change = match edit {
         Edit::Delete => Change::Delete,
@@ -367,7 +373,9 @@ async fn complete(
     }
     drop_unnamed(core, draft);
     let foreign = add_predecessors(core, claim, draft).await?;
-    let worthwhile = draft.extents.len() >= SPLICE_EXTENTS_MIN && !foreign && !claim.writing_behind;
+    // A blob that was absent is no base: recovery knows nothing of it.
+    let has_base = before.exists() && !foreign && !claim.writing_behind;
+    let worthwhile = has_base && draft.extents.len() >= SPLICE_EXTENTS_MIN;
     Ok(worthwhile.then(|| Splice {
         base: before.version,
         extents: extents::clip(&draft.extents, whole_cut.clone()).collect(),

@@ -28,8 +28,12 @@ pub async fn serve_hints(
     policy: Rc<dyn PlacementPolicy>,
 ) {
     let mut mover = Mover::new(core.clone(), exec.clone(), Class::Background, devices);
-    while !core.organizer.is_stopping() {
+    loop {
+        // Before the look at the flag: a stop between the two would be slept over.
         let ticket = core.organizer.ticket();
+        if core.organizer.is_stopping() {
+            break;
+        }
         let hints = core.organizer.take_hints();
         if hints.is_empty() {
             ticket.await;

@@ -24,8 +24,12 @@ const CHUNKS_PER_TURN: usize = 4;
 
 /// Keeps slots free until the organizer ends.
 pub async fn keep_slots_free(core: Arc<Core>, exec: Rc<dyn Exec>) {
-    while !core.organizer.is_stopping() {
+    loop {
+        // Before the look at the flag: a stop between the two would be slept over.
         let ticket = core.organizer.ticket();
+        if core.organizer.is_stopping() {
+            break;
+        }
         let dram = &core.dram;
         if dram.dirty_bytes() > dram.capacity() / 2 {
             core.dirty.iter().for_each(|queue| queue.hurry());
@@ -76,8 +80,12 @@ fn sweep(core: &Core, len: usize) -> u64 {
 
 /// Faults memory in ahead of its use until the organizer ends.
 pub async fn fault_ahead(core: Arc<Core>, exec: Rc<dyn Exec>) {
-    while !core.organizer.is_stopping() {
+    loop {
+        // Before the look at the flag: a stop between the two would be slept over.
         let ticket = core.organizer.ticket();
+        if core.organizer.is_stopping() {
+            break;
+        }
         if !core.dram.wants_faulting() {
             ticket.await;
             continue;

@@ -84,8 +84,12 @@ impl Organizer {
 
     async fn keep_space_free(mut self) {
         let core = self.core.clone();
-        while !core.organizer.is_stopping() {
+        loop {
+            // Before the look at the flag: a stop between the two would be slept over.
             let ticket = core.organizer.ticket();
+            if core.organizer.is_stopping() {
+                break;
+            }
             // Once the engine is poisoned nothing may be written any more.
             let plan = match core.check_poison() {
                 Ok(()) => plan(&gather(&core, &mut self.memory)),

@@ -1,0 +1,148 @@
+//! The model of one caller's blobs in one bucket.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use isotherm::{Bucket, BucketOptions, Durability, Version};
+
+use crate::support::content::Content;
+use crate::support::rng::{Rng, mix};
+
+/// Operations remembered per key, to be read when one goes wrong.
+const HISTORY: usize = 12;
+
+/// What is done to a key.
+#[derive(Clone, Copy, Debug)]
+pub enum Op {
+    Put { level: Option<Durability>, seed: u64, len: u64 },
+    PutAt { level: Option<Durability>, at: u64, seed: u64, len: u64 },
+    Append { level: Option<Durability>, seed: u64, len: u64 },
+    Truncate { level: Option<Durability>, len: u64 },
+    Delete { level: Option<Durability> },
+    Get,
+    GetInto { room: u64 },
+    GetAt { at: u64, len: u64 },
+    Stat,
+    Locate,
+    Reopen,
+}
+
+/// A blob that must be there.
+pub struct Blob {
+    pub content: Content,
+    /// Unknown after an append: the call does not tell.
+    pub version: Option<Version>,
+}
+
+/// One caller's part of a bucket.
+pub struct Blobs {
+    pub name: String,
+    pub options: BucketOptions,
+    pub bucket: Option<Bucket>,
+    /// Whether nobody else has blobs there, so that it may be destroyed and its figures compared.
+    pub private: bool,
+    pub blobs: BTreeMap<Vec<u8>, Blob>,
+    /// Every key this caller may use, hot ones first.
+    pub universe: Vec<Vec<u8>>,
+    /// The largest version seen of each key, also of deleted ones.
+    newest: HashMap<Vec<u8>, Version>,
+    history: HashMap<Vec<u8>, VecDeque<(u64, Op)>>,
+}
+
+impl Blobs {
+    pub fn new(name: String, caller: u8, private: bool, keys: u64, rng: &mut Rng) -> Blobs {
+        let universe = (0..keys).map(|number| key(caller, number, rng)).collect();
+        Blobs {
+            name,
+            options: BucketOptions::default(),
+            bucket: None,
+            private,
+            blobs: BTreeMap::new(),
+            universe,
+            newest: HashMap::new(),
+            history: HashMap::new(),
+        }
+    }
+
+    /// Bytes of values, holes left out.
+    pub fn written(&self) -> u64 {
+        self.blobs.values().map(|blob| blob.content.written()).sum()
+    }
+
+    pub fn content(&self, key: &[u8]) -> Option<&Content> {
+        self.blobs.get(key).map(|blob| &blob.content)
+    }
+
+    /// Notes a version of a key; panics if it is not larger than any before it.
+    pub fn advance(&mut self, key: &[u8], version: Version) {
+        let before = self.newest.insert(key.to_vec(), version);
+        assert!(
+            before.is_none_or(|before| before < version),
+            "the version went from {before:?} to {version:?}: {}",
+            self.describe(key)
+        );
+    }
+
+    /// Notes the version of a key at rest; panics if it is one of the past. After a change that
+    /// wrote nothing it may be either the old one or a new one.
+    pub fn observe(&mut self, key: &[u8], version: Version) {
+        let known = self.blobs.get(key).and_then(|blob| blob.version);
+        match known {
+            Some(known) => assert!(
+                known == version,
+                "the version is {version:?}, not {known:?}: {}",
+                self.describe(key)
+            ),
+            None => {
+                if self.newest.get(key) != Some(&version) {
+                    self.advance(key, version);
+                }
+                if let Some(blob) = self.blobs.get_mut(key) {
+                    blob.version = Some(version);
+                }
+            }
+        }
+    }
+
+    pub fn remember(&mut self, number: u64, key: &[u8], op: Op) {
+        let history = self.history.entry(key.to_vec()).or_default();
+        if history.len() == HISTORY {
+            history.pop_front();
+        }
+        history.push_back((number, op));
+    }
+
+    pub fn remember_reopen(&mut self, number: u64) {
+        self.history.values_mut().for_each(|history| history.push_back((number, Op::Reopen)));
+    }
+
+    /// The key and what was done to it of late.
+    pub fn describe(&self, key: &[u8]) -> String {
+        let empty = VecDeque::new();
+        let history = self.history.get(key).unwrap_or(&empty);
+        let ops: Vec<String> = history.iter().map(|(n, op)| format!("  {n}: {op:?}")).collect();
+        format!("bucket {}, key {:02x?}, its last operations:\n{}", self.name, short(key), ops.join("\n"))
+    }
+}
+
+fn short(key: &[u8]) -> &[u8] {
+    &key[..key.len().min(24)]
+}
+
+/// The caller's number, a group, and bytes of any kind; a few are as long as a key may be.
+fn key(caller: u8, number: u64, rng: &mut Rng) -> Vec<u8> {
+    let mut key = vec![caller];
+    if number == 0 {
+        return key;
+    }
+    key.push((number % 7) as u8 * 0x2A);
+    let len = match rng.below(16) {
+        0 => 1022,
+        1 => rng.below(1000),
+        _ => rng.below(24),
+    };
+    key.extend((0..len).map(|at| mix(number << 16 | at) as u8));
+    // Without its number a short key might be that of another.
+    key.truncate(1022);
+    key.extend((number as u16).to_be_bytes());
+    key
+}

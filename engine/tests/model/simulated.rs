@@ -1,0 +1,123 @@
+//! The model test in the simulator: callers, shards and organizer as steps of one thread, in an
+//! order that follows from the seed.
+
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use isotherm::Store;
+use isotherm::config::{IoChoice, OrganizerChoice, ResolvedConfig, ResolvedDram, ResolvedTier};
+use isotherm::engine::Identity;
+use isotherm::io::runtime::Runtime;
+use isotherm::io::sim::SimWorld;
+use isotherm::io::sim_device::SimDevice;
+use isotherm::io::{Device, Devices};
+use isotherm::types::{Durability, TierKind, Uuid};
+
+use crate::caller::{Caller, Plan};
+use crate::session::{Mode, Session};
+use crate::support::rng::Rng;
+use crate::tally::Tally;
+use crate::{TellSeed, setting};
+
+const CALLERS: u8 = 4;
+const DRAM: u64 = 8 << 20;
+const NVME: u64 = 64 << 20;
+const HDD: u64 = 256 << 20;
+const SEGMENT: u64 = 4 << 20;
+const OPENS: u64 = 5;
+const OPS: u64 = 20_000;
+
+/// What a run has come to: equal for equal seeds.
+#[derive(PartialEq, Eq, Debug)]
+struct Trace {
+    hash: u64,
+    len: u64,
+}
+
+fn tier(kind: TierKind, number: usize, capacity: u64) -> ResolvedTier {
+    ResolvedTier {
+        kind,
+        file: format!("sim:{number}").into(),
+        capacity,
+        segment_size: SEGMENT,
+        watermark_low: 0.8,
+        watermark_high: 0.9,
+    }
+}
+
+fn config(shards: usize) -> ResolvedConfig {
+    ResolvedConfig {
+        dram: Some(ResolvedDram { capacity: DRAM, watermark_low: 0.8, watermark_high: 0.9 }),
+        devices: vec![tier(TierKind::Nvme, 0, NVME), tier(TierKind::Hdd, 1, HDD)],
+        shards,
+        buffer_size: 1 << 20,
+        durability: Durability::Written,
+        flush_interval: Duration::from_millis(200),
+        memory_budget: DRAM + (128 << 20),
+        io: IoChoice::Auto,
+        organizer: OrganizerChoice::Auto,
+        checksum_at_entry: false,
+    }
+}
+
+fn run(seed: u64, operations: u64) -> (Trace, Tally) {
+    let _tell = TellSeed("model in the simulator", seed);
+    let world = SimWorld::new(seed);
+    let runtime = Runtime::Sim(world.clone());
+    let mut rng = Rng::new(seed);
+    let plan = Plan { value_max: 2 << 20, live: 2 * NVME / u64::from(CALLERS), keys: 300 };
+    let mut callers: Vec<Caller> =
+        (1..=CALLERS).map(|id| Caller::new(id, seed, &mut rng, plan)).collect();
+    let device = |number: u64, len| SimDevice::new(world.clone(), number, len) as Arc<dyn Device>;
+    let devices: Devices = [device(0, NVME), device(1, HDD)].into();
+    let mut identity = || Uuid([rng.next() as u8; 16]);
+    let identity = Identity { store: identity(), devices: [identity(), identity()].into() };
+    let mut tally = Tally::default();
+    for open in 0..OPENS {
+        tally.reopens += u64::from(open > 0);
+        let config = config(1 + (open % 3) as usize);
+        let (devices, identity) = (devices.clone(), identity.clone());
+        let store = Store::open_on(runtime.clone(), devices, config, identity, open == 0).unwrap();
+        // A store cannot close in a world that has panicked.
+        let session = ManuallyDrop::new(Session { store, mode: Mode::Futures });
+        let part = operations / OPENS / u64::from(CALLERS);
+        tally.operations += part * u64::from(CALLERS);
+        let steps = callers.iter_mut().map(|caller| {
+            let session = &*session;
+            Box::pin(async move {
+                caller.enter(session).await;
+                caller.run(session, part).await;
+                if open + 1 == OPENS {
+                    caller.compare_all(session).await;
+                }
+                caller.leave();
+            }) as isotherm::io::exec::LocalFuture<'_, ()>
+        });
+        world.run(steps.collect());
+        tally.add(&session.store.stats());
+        session.store.close().unwrap();
+        drop(ManuallyDrop::into_inner(session));
+    }
+    (Trace { hash: world.trace_hash(), len: world.trace_len() }, tally)
+}
+
+/// On a thread of its own: what an earlier run left in thread-local state must not matter.
+fn run_on_a_new_thread(seed: u64, operations: u64) -> (Trace, Tally) {
+    std::thread::spawn(move || run(seed, operations)).join().expect("the run failed")
+}
+
+#[test]
+fn no_answer_differs_from_the_model_in_the_simulator_and_a_seed_repeats_its_trace() {
+    let seed = crate::seed();
+    let operations = setting("ISOTHERM_SIM_OPS", OPS);
+    let start = Instant::now();
+    let (first, tally) = run_on_a_new_thread(seed, operations);
+    let seconds = start.elapsed().as_secs();
+    println!("model in the simulator: seed {seed}, {seconds} s, {first:?}\n{tally:#?}");
+    tally.require_everything();
+    let (second, _) = run_on_a_new_thread(seed, operations);
+    assert_eq!(first, second, "seed {seed} took another course the second time");
+    let (other, _) = run_on_a_new_thread(seed + 1, operations / 10);
+    assert_ne!(first, other, "two seeds took the same course");
+}
