@@ -120,7 +120,12 @@ impl Blobs {
         let empty = VecDeque::new();
         let history = self.history.get(key).unwrap_or(&empty);
         let ops: Vec<String> = history.iter().map(|(n, op)| format!("  {n}: {op:?}")).collect();
-        format!("bucket {}, key {:02x?}, its last operations:\n{}", self.name, short(key), ops.join("\n"))
+        format!(
+            "bucket {}, key {:02x?}, its last operations:\n{}",
+            self.name,
+            short(key),
+            ops.join("\n")
+        )
     }
 }
 

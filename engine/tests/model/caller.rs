@@ -43,7 +43,10 @@ pub struct Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("caller {}, seed {}, was at operation {}: {:?}", self.id, self.seed, self.number, self.doing);
+            eprintln!(
+                "caller {}, seed {}, was at operation {}: {:?}",
+                self.id, self.seed, self.number, self.doing
+            );
         }
     }
 }
@@ -53,7 +56,17 @@ impl Caller {
         let mut rng = rng.fork();
         let shared = Blobs::new("shared".to_owned(), id, false, plan.keys, &mut rng);
         let own = Blobs::new(format!("own-{id}"), id, true, plan.keys, &mut rng);
-        Caller { id, seed, rng, plan, parts: vec![shared, own], number: 0, live: 0, data: Vec::new(), doing: None }
+        Caller {
+            id,
+            seed,
+            rng,
+            plan,
+            parts: vec![shared, own],
+            number: 0,
+            live: 0,
+            data: Vec::new(),
+            doing: None,
+        }
     }
 
     /// Makes sure that the buckets are there, and that after a reopen everything else is.
@@ -210,7 +223,9 @@ impl Caller {
             fill(seed, 0, &mut data);
         };
         match op {
-            Op::Put { seed, len, .. } | Op::PutAt { seed, len, .. } | Op::Append { seed, len, .. } => {
+            Op::Put { seed, len, .. }
+            | Op::PutAt { seed, len, .. }
+            | Op::Append { seed, len, .. } => {
                 filled(seed, len);
             }
             _ => {}
@@ -249,7 +264,8 @@ impl Caller {
             part.blobs.remove(key);
             return;
         }
-        let blob = part.blobs.entry(key.to_vec()).or_insert(Blob { content: Content::default(), version });
+        let blob =
+            part.blobs.entry(key.to_vec()).or_insert(Blob { content: Content::default(), version });
         blob.version = version;
         let end = blob.content.len();
         match op {
@@ -266,7 +282,8 @@ impl Caller {
 
     /// Destroys this caller's own bucket and makes it anew, with other options.
     async fn recreate(&mut self, session: &Session) {
-        let buffer = BUFFER_SIZE_MIN << self.rng.below((BUFFER_SIZE_MAX / BUFFER_SIZE_MIN).ilog2().into());
+        let buffer =
+            BUFFER_SIZE_MIN << self.rng.below((BUFFER_SIZE_MAX / BUFFER_SIZE_MIN).ilog2().into());
         let options = BucketOptions {
             durability: self.rng.pick(&[None, Some(Durability::Memory), Some(Durability::Written)]),
             buffer_size: self.rng.pick(&[None, Some(buffer as u32)]),
@@ -356,7 +373,11 @@ impl Caller {
         assert_eq!(bucket.exists(key).unwrap(), stat.is_ok(), "{}", self.describe(part, key));
         match self.parts[part].content(key).map(Content::len) {
             None => {
-                assert!(failed(&stat, ErrorKind::NotFound), "{stat:?}: {}", self.describe(part, key));
+                assert!(
+                    failed(&stat, ErrorKind::NotFound),
+                    "{stat:?}: {}",
+                    self.describe(part, key)
+                );
             }
             Some(len) => {
                 let right = stat.as_ref().is_ok_and(|stat| stat.len == len);
@@ -421,7 +442,13 @@ impl Caller {
     }
 
     /// A scan by pages of this size against the model. Others' keys come and go meanwhile.
-    fn compare_listing(&mut self, part: usize, range: ScanRange, page: usize, inside: impl Fn(&[u8]) -> bool) {
+    fn compare_listing(
+        &mut self,
+        part: usize,
+        range: ScanRange,
+        page: usize,
+        inside: impl Fn(&[u8]) -> bool,
+    ) {
         let mut cursor = self.bucket(part).scan(range.clone());
         let mut found = Vec::new();
         loop {

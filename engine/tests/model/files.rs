@@ -77,7 +77,12 @@ pub fn run(name: &'static str, io: IoChoice, operations: u64) {
     }
 }
 
-fn run_beside_each_other(callers: Vec<Caller>, session: &Session, part: u64, last: bool) -> Vec<Caller> {
+fn run_beside_each_other(
+    callers: Vec<Caller>,
+    session: &Session,
+    part: u64,
+    last: bool,
+) -> Vec<Caller> {
     std::thread::scope(|scope| {
         let run = |mut caller: Caller| {
             scope.spawn(move || {

@@ -46,7 +46,11 @@ impl Drop for TellSeed {
 
 #[test]
 fn no_answer_differs_from_the_model_on_uring() {
-    files::run("model on uring", isotherm::config::IoChoice::Auto, setting("ISOTHERM_MODEL_OPS", OPS));
+    files::run(
+        "model on uring",
+        isotherm::config::IoChoice::Auto,
+        setting("ISOTHERM_MODEL_OPS", OPS),
+    );
 }
 
 #[test]

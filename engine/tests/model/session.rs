@@ -1,7 +1,9 @@
 //! A store as a caller uses it: by blocking calls on threads, by futures in the simulator.
 
 use isotherm::api::change::Edit;
-use isotherm::{BucketOptions, Bucket, Durability, ErrorKind, PutOptions, Result, Scope, Store, Version};
+use isotherm::{
+    Bucket, BucketOptions, Durability, ErrorKind, PutOptions, Result, Scope, Store, Version,
+};
 
 /// How a caller waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +58,9 @@ impl Session {
         }
         match edit {
             Edit::Replace(data) => bucket.put_with(key, data, options).map(|v| (Some(v), None)),
-            Edit::PutAt(at, data) => bucket.put_at_with(key, at, data, options).map(|v| (Some(v), None)),
+            Edit::PutAt(at, data) => {
+                bucket.put_at_with(key, at, data, options).map(|v| (Some(v), None))
+            }
             Edit::Append(data) => bucket.append_with(key, data, options).map(|at| (None, Some(at))),
             Edit::Truncate(len) => bucket.truncate_with(key, len, options).map(|v| (Some(v), None)),
             Edit::Delete => bucket.delete_with(key, options).map(|()| (None, None)),
@@ -77,7 +81,13 @@ impl Session {
         }
     }
 
-    pub async fn get_at(&self, bucket: &Bucket, key: &[u8], at: u64, dst: &mut [u8]) -> Result<usize> {
+    pub async fn get_at(
+        &self,
+        bucket: &Bucket,
+        key: &[u8],
+        at: u64,
+        dst: &mut [u8],
+    ) -> Result<usize> {
         match self.mode {
             Mode::Blocking => bucket.get_at(key, at, dst),
             Mode::Futures => bucket.read_async(key, at, dst, false).await.map(|got| got.copied),

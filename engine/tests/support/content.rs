@@ -132,7 +132,8 @@ impl Content {
             let first = part.iter().zip(&*expected).position(differs).unwrap_or(0);
             let count = part.iter().zip(&*expected).filter(|pair| differs(*pair)).count();
             let zeros = part[first..].iter().take_while(|byte| **byte == 0).count();
-            let near = |bytes: &[u8]| format!("{:02x?}", &bytes[first..bytes.len().min(first + 16)]);
+            let near =
+                |bytes: &[u8]| format!("{:02x?}", &bytes[first..bytes.len().min(first + 16)]);
             return Err(format!(
                 "byte {} of {} differs ({count} bytes of its {} do): found {} ({zeros} zeros), \
                  expected {}; found at other places: {:?}; the pieces around it: {:?}",
