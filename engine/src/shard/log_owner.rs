@@ -23,7 +23,7 @@ use crate::log::segment::{SegmentHeader, SegmentIdentity};
 use crate::log::superblock::Superblock;
 use crate::log::tail::LogTail;
 use crate::shard::apply::{self, Ack};
-use crate::shard::checkpoint::Checkpointer;
+use crate::shard::checkpoint::{Checkpointer, STEPS};
 use crate::shard::{LogSeed, ShardContext, flush, poison_on_error};
 use crate::tier::space::Purpose;
 use crate::types::{
@@ -261,6 +261,16 @@ impl LogOwner {
         tier.free_segments() <= tier.floor(Purpose::Data) as usize
     }
 
+    /// Records wait for room: the organizer empties segments, and two rotations of checkpoints let
+    /// go of the log that only recovery needs. An idle log would never become due for them.
+    fn make_room(&self) {
+        self.core().organizer.kick();
+        if self.held.borrow().is_empty() {
+            self.checkpointer.want(2 * STEPS);
+            self.stirred.wake_all();
+        }
+    }
+
     fn release_held(&self) -> bool {
         if self.held.borrow().is_empty() {
             return false;
@@ -324,7 +334,7 @@ impl LogOwner {
         while items.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_TARGET {
             let Some(mut item) = self.queue.borrow_mut().pop_front() else { break };
             if short && !item.checked && !item.payloads.is_empty() {
-                self.core().organizer.kick();
+                self.make_room();
                 self.held.borrow_mut().push_back(item);
                 continue;
             }

@@ -175,8 +175,10 @@ pub struct Tier {
     segments: Box<[Segment]>,
     free: Mutex<BTreeSet<SegmentId>>,
     live_bytes: AtomicI64,
-    /// Free segments that data, moves and the log must leave.
-    floors: [AtomicU32; 4],
+    /// Segments that cleaning, the log and the checkpoints need.
+    reserve: [AtomicU32; 3],
+    /// Those that the log and the checkpoints have.
+    taken: [AtomicU32; 2],
 }
 
 impl Tier {
@@ -201,7 +203,8 @@ impl Tier {
             segments: (0..count).map(|n| Segment::new(state(n))).collect(),
             free: Mutex::new((1..count).map(SegmentId).collect()),
             live_bytes: AtomicI64::new(0),
-            floors: Default::default(),
+            reserve: Default::default(),
+            taken: Default::default(),
         }
     }
 
@@ -235,16 +238,42 @@ impl Tier {
         u64::try_from(self.live_bytes.load(Ordering::Acquire)).unwrap_or(0)
     }
 
-    /// Segments that must stay free after an allocation for `purpose`.
+    /// Segments that must stay free after an allocation for `purpose`: what the more important
+    /// purposes need and have not got yet, and at least one, for they take the next segment
+    /// before they let go of the last.
     pub fn floor(&self, purpose: Purpose) -> u32 {
-        self.floors[purpose as usize].load(Ordering::Relaxed)
+        let load = |counter: &AtomicU32| counter.load(Ordering::Acquire);
+        let [cleaning, log, meta] = self.reserve.each_ref().map(load);
+        let [has_log, has_meta] = self.taken.each_ref().map(load);
+        let lacking = |needs: u32, has: u32| needs.saturating_sub(has).max(needs.min(1));
+        let (log, meta) = (lacking(log, has_log), lacking(meta, has_meta));
+        match purpose {
+            Purpose::Data => cleaning + log + meta,
+            Purpose::Move => log + meta,
+            Purpose::Log => meta,
+            Purpose::Meta => 0,
+        }
     }
 
-    /// Sets the reserve: free segments that cleaning, the log and the checkpoints each need.
+    /// Sets the reserve: segments that cleaning, the log and the checkpoints each need.
     pub fn set_reserve(&self, cleaning: u32, log: u32, meta: u32) {
-        let floors = [meta + log + cleaning, meta + log, meta, 0];
-        for (floor, value) in self.floors.iter().zip(floors) {
-            floor.store(value, Ordering::Relaxed);
+        for (place, value) in self.reserve.iter().zip([cleaning, log, meta]) {
+            place.store(value, Ordering::Release);
+        }
+    }
+
+    fn set_state(&self, segment: SegmentId, state: SegmentState) {
+        let before = self.segment(segment).state.swap(state as u8, Ordering::AcqRel);
+        let counter = |state| match state {
+            SegmentState::Log => Some(&self.taken[0]),
+            SegmentState::Meta => Some(&self.taken[1]),
+            _ => None,
+        };
+        if let Some(counter) = counter(state) {
+            counter.fetch_add(1, Ordering::AcqRel);
+        }
+        if let Some(counter) = counter(SegmentState::from_bits(before)) {
+            counter.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
@@ -252,7 +281,8 @@ impl Tier {
     /// segment that no buffer fits into, its header and summary are lost, and a sixteenth is
     /// kept so that cleaning never copies nearly full segments for a few bytes.
     pub fn usable_bytes(&self) -> u64 {
-        let reserve = u64::from(self.floor(Purpose::Data)) + 1;
+        let reserve: u32 = self.reserve.iter().map(|part| part.load(Ordering::Acquire)).sum();
+        let reserve = u64::from(reserve) + 1;
         let per_segment = self.segment_size - BUFFER_SIZE_MAX as u64 - 64 * 1024;
         (self.segments.len() as u64).saturating_sub(reserve) * per_segment / 16 * 15
     }
@@ -357,7 +387,7 @@ impl Space {
             Purpose::Log => SegmentState::Log,
             Purpose::Meta => SegmentState::Meta,
         };
-        facts.state.store(state as u8, Ordering::Release);
+        owner.set_state(segment, state);
         Some(TierSegment { tier, segment })
     }
 
@@ -379,9 +409,9 @@ impl Space {
 
     /// Nothing more is appended to an open segment, or a log segment is covered by a checkpoint.
     pub fn seal(&self, at: TierSegment, now_ns: u64) {
-        let facts = self.tier(at.tier).segment(at.segment);
-        facts.sealed_at.store(now_ns, Ordering::Relaxed);
-        facts.state.store(SegmentState::Sealed as u8, Ordering::Release);
+        let tier = self.tier(at.tier);
+        tier.segment(at.segment).sealed_at.store(now_ns, Ordering::Relaxed);
+        tier.set_state(at.segment, SegmentState::Sealed);
     }
 
     /// Frees the sealed segments that the rules allow to reuse, and says which.
@@ -409,7 +439,7 @@ impl Space {
     /// Frees a segment whose content nobody needs: reclaimed, or a superseded checkpoint's.
     pub fn free(&self, at: TierSegment) {
         let tier = self.tier(at.tier);
-        tier.segment(at.segment).state.store(SegmentState::Free as u8, Ordering::Release);
+        tier.set_state(at.segment, SegmentState::Free);
         let new = tier.free.lock().insert(at.segment);
         assert!(new, "{at:?} was freed twice");
         self.changed.wake_all();
@@ -420,7 +450,7 @@ impl Space {
         let tier = self.tier(at.tier);
         let facts = tier.segment(at.segment);
         facts.generation.fetch_max(generation, Ordering::AcqRel);
-        facts.state.store(state as u8, Ordering::Release);
+        tier.set_state(at.segment, state);
         let mut free = tier.free.lock();
         match state {
             SegmentState::Free => free.insert(at.segment),
