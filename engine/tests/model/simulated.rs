@@ -35,6 +35,18 @@ struct Trace {
     len: u64,
 }
 
+/// Tells what the engine was doing when a run failed.
+struct TellStats<'a>(&'a Session);
+
+impl Drop for TellStats<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let stats = self.0.store.stats();
+            eprintln!("tiers {:#?}\norganizer {:#?}\nmemory {:#?}\nnotes {:#?}", stats.tiers, stats.organizer, stats.memory, stats.notes);
+        }
+    }
+}
+
 fn tier(kind: TierKind, number: usize, capacity: u64) -> ResolvedTier {
     ResolvedTier {
         kind,
@@ -81,6 +93,7 @@ fn run(seed: u64, operations: u64) -> (Trace, Tally) {
         let store = Store::open_on(runtime.clone(), devices, config, identity, open == 0).unwrap();
         // A store cannot close in a world that has panicked.
         let session = ManuallyDrop::new(Session { store, mode: Mode::Futures });
+        let stats_on_failure = TellStats(&session);
         let part = operations / OPENS / u64::from(CALLERS);
         tally.operations += part * u64::from(CALLERS);
         let steps = callers.iter_mut().map(|caller| {
@@ -97,6 +110,7 @@ fn run(seed: u64, operations: u64) -> (Trace, Tally) {
         world.run(steps.collect());
         tally.add(&session.store.stats());
         session.store.close().unwrap();
+        drop(stats_on_failure);
         drop(ManuallyDrop::into_inner(session));
     }
     (Trace { hash: world.trace_hash(), len: world.trace_len() }, tally)

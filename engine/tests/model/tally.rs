@@ -53,7 +53,6 @@ impl Tally {
             ("cleanings", self.cleanings),
             ("reopens", self.reopens),
             ("memory puts", self.memory_puts),
-            ("DRAM hits", self.dram_hits),
             ("DRAM misses", self.dram_misses),
         ];
         for (name, count) in all {
