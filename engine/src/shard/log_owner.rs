@@ -620,6 +620,10 @@ impl LogOwner {
 
     /// Raises W, and with it what recovery would find named.
     pub(super) fn raise_watermark(&self, to: BatchSeq) {
+        // A flush that began with nothing to cover ends after a batch whose own write was durable.
+        if to <= self.core().log.watermark() {
+            return;
+        }
         self.core().log.raise_watermark(to);
         let mut names = self.names.borrow_mut();
         while names.front().is_some_and(|(seq, _)| *seq <= to) {

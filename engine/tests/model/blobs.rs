@@ -112,7 +112,8 @@ impl Blobs {
     }
 
     pub fn remember_reopen(&mut self, number: u64) {
-        self.history.values_mut().for_each(|history| history.push_back((number, Op::Reopen)));
+        let keys: Vec<Vec<u8>> = self.history.keys().cloned().collect();
+        keys.iter().for_each(|key| self.remember(number, key, Op::Reopen));
     }
 
     /// The key and what was done to it of late.
