@@ -40,6 +40,9 @@ stage documentation cargo test --workspace --doc
 # Cargo takes it for an error when there is none.
 if compgen -G '*/tests/*.rs' >/dev/null || compgen -G '*/*/tests/*.rs' >/dev/null; then
     stage behaviour cargo test --workspace --test '*'
+    # The same tests where io_uring is forbidden; the long ones in short.
+    stage without-uring env ISOTHERM_MODEL_OPS=20000 ISOTHERM_SIM_OPS=4000 ISOTHERM_KILLS=10 \
+        scripts/without-uring.sh cargo test --workspace --lib --test '*'
     $full && stage long cargo test --workspace --test '*' -- --ignored
 fi
 

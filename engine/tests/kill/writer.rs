@@ -16,7 +16,7 @@ use crate::support::rng::Rng;
 pub const ORDER: &str = "ISOTHERM_WRITER_ORDER";
 pub const THREADS: u64 = 4;
 /// Keys of one thread.
-pub const KEYS: u64 = 60;
+pub const KEYS: u64 = 150;
 const VALUE_MAX: u64 = 2 << 20;
 
 /// What a writer is to do: one word per field, the directory last.
@@ -167,7 +167,7 @@ fn step(store: &Store, bucket: &Bucket, journal: &Journal, thread: u64, rng: &mu
 
 fn choose(rng: &mut Rng, len: Option<u64>) -> Kind {
     let seed = rng.next();
-    let size = match rng.one_in(8) {
+    let size = match rng.one_in(2) {
         true => rng.log_uniform(VALUE_MAX),
         false => rng.log_uniform(64 << 10),
     };

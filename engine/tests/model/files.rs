@@ -12,6 +12,7 @@ use crate::TellSeed;
 use crate::caller::{Caller, Plan};
 use crate::session::{Mode, Session};
 use crate::support::rng::Rng;
+use crate::support::seccomp::DENIED;
 use crate::tally::Tally;
 
 const CALLERS: u8 = 4;
@@ -70,6 +71,9 @@ pub fn run(name: &'static str, io: IoChoice, operations: u64) {
         backends.1,
         start.elapsed().as_secs()
     );
+    if std::env::var_os(DENIED).is_some() {
+        assert_eq!((&*backends.0, &*backends.1), ("threads", "threads"), "io_uring is denied");
+    }
     if operations >= OPS_FOR_EVERYTHING {
         tally.require_everything();
         assert!(tally.dram_hits > 0, "DRAM answered no get: {tally:?}");
