@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: all help demo test test-full bench lint fmt clean
+.PHONY: all help demo test test-full bench bench-table lint fmt clean
 
 all: packages-build
 	$(CARGO) build --release --workspace
@@ -13,6 +13,7 @@ help:
 	@echo 'make test       every check that a change must pass, with seconds per stage'
 	@echo 'make test-full  the same, and the long tests'
 	@echo 'make bench      criterion benches'
+	@echo 'make bench-table  the table of figures in the README, beside fio and DashMap (ARGS=--quick)'
 	@echo 'make lint       rustfmt and clippy, warnings denied'
 
 demo: packages-demo
@@ -26,6 +27,10 @@ test-full: packages-build
 
 bench: packages-demo
 	$(CARGO) bench --workspace
+
+bench-table: packages-demo
+	@mkdir -p target
+	$(CARGO) run --release --package isotherm-benches --bin isotherm-table -- --directory target $(ARGS)
 
 lint: packages-build
 	$(CARGO) fmt --all --check

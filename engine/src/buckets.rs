@@ -71,6 +71,7 @@ impl BucketState {
     }
 
     /// Refuses calls once the bucket is destroyed.
+    #[inline]
     pub fn check_alive(&self) -> Result<()> {
         if self.dying.load(Ordering::SeqCst) {
             let name = String::from_utf8_lossy(&self.name).into_owned();

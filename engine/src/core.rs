@@ -203,6 +203,7 @@ impl Core {
     }
 
     /// Refuses calls once the store is closing or poisoned.
+    #[inline]
     pub fn check_open(&self) -> Result<()> {
         if self.closing.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed, "the store is closed"));

@@ -1,6 +1,7 @@
 //! What the engine counts, and the snapshot that users see.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -62,23 +63,73 @@ pub struct LatencyStats {
 /// A counter that threads add to without sharing a cache line.
 #[derive(Default)]
 pub struct StripedCounter {
-    lanes: [Lane; 16],
+    lanes: [Lane; LANES],
 }
+
+/// Lanes of a counter. As many threads have one to themselves; the others share the last.
+const LANES: usize = 16;
+const SHARED_LANE: usize = LANES - 1;
 
 #[derive(Default)]
 #[repr(align(128))]
 struct Lane(AtomicU64);
 
+/// The lanes that some thread has to itself, a bit each.
+static TAKEN: AtomicU32 = AtomicU32::new(0);
+
+/// Gives the thread's lane back when the thread ends.
+struct OwnLane(usize);
+
+impl Drop for OwnLane {
+    fn drop(&mut self) {
+        LANE.set(SHARED_LANE);
+        // The next owner sees what this one has counted.
+        TAKEN.fetch_and(!(1 << self.0), Ordering::Release);
+    }
+}
+
+thread_local! {
+    static LANE: Cell<usize> = const { Cell::new(LANES) };
+    static OWN_LANE: RefCell<Option<OwnLane>> = const { RefCell::new(None) };
+}
+
+#[cold]
+fn take_lane() -> usize {
+    let lane = TAKEN
+        .fetch_update(Ordering::Acquire, Ordering::Relaxed, |taken| {
+            let free = taken.trailing_ones() as usize;
+            (free < SHARED_LANE).then_some(taken | 1 << free)
+        })
+        .map_or(SHARED_LANE, |taken| taken.trailing_ones() as usize);
+    LANE.set(lane);
+    if lane != SHARED_LANE {
+        // A thread that is ending has no place to keep it; it shares.
+        let kept = OWN_LANE.try_with(|own| *own.borrow_mut() = Some(OwnLane(lane)));
+        if kept.is_err() {
+            drop(OwnLane(lane));
+            return SHARED_LANE;
+        }
+    }
+    lane
+}
+
 impl StripedCounter {
     /// Adds one; returns how often this thread's lane has been added to.
+    #[inline]
     pub fn add_one(&self) -> u64 {
-        thread_local! {
-            static LANE: usize = {
-                static NEXT: AtomicU64 = AtomicU64::new(0);
-                NEXT.fetch_add(1, Ordering::Relaxed) as usize % 16
-            };
+        let lane = match LANE.get() {
+            LANES => take_lane(),
+            lane => lane,
+        };
+        let count = &self.lanes[lane].0;
+        if lane == SHARED_LANE {
+            return count.fetch_add(1, Ordering::Relaxed);
         }
-        LANE.with(|lane| self.lanes[*lane].0.fetch_add(1, Ordering::Relaxed))
+        // Nobody else writes this lane: no locked instruction, which would also make the next
+        // operation wait for this one's loads.
+        let before = count.load(Ordering::Relaxed);
+        count.store(before.wrapping_add(1), Ordering::Relaxed);
+        before
     }
 
     /// The sum of all lanes.

@@ -99,6 +99,7 @@ impl Bucket {
         &self.state.name
     }
 
+    #[inline]
     fn check(&self, key: &[u8]) -> Result<()> {
         check_key(key)?;
         self.core.check_open()?;

@@ -604,7 +604,7 @@ fn dram_copy(core: &Arc<Core>, claim: &Claim<'_>, data: &[u8], draft: &Draft) ->
         return None;
     }
     let slot = super::room::allocate(core, data.len())?;
-    let Some(head) = super::room::allocate(core, Dram::head_len(claim.key.len(), 1)) else {
+    let Some(head) = super::room::allocate(core, Dram::whole_head_len(claim.key.len())) else {
         core.dram.discard(slot);
         return None;
     };

@@ -121,10 +121,13 @@ impl<'a> Staged<'a> {
             }
             staged.slots.push((value_offset, bytes.len() as u32, core.next_buffer(), slot));
         }
-        if count + old_ranges > 0 {
-            staged.head =
-                Some(room::allocate(core, Dram::head_len(key.len(), count + old_ranges))?);
-        }
+        let head_len = match count + old_ranges {
+            0 => return Some(staged),
+            // Nothing old: a replacement, whose one piece is the value.
+            1 => Dram::whole_head_len(key.len()),
+            ranges => Dram::head_len(key.len(), ranges),
+        };
+        staged.head = Some(room::allocate(core, head_len)?);
         Some(staged)
     }
 

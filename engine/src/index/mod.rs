@@ -129,11 +129,13 @@ impl Index {
     }
 
     /// Hash of a bucket's key, stable across reopens.
+    #[inline]
     pub fn hash(&self, bucket: BucketId, key: &[u8]) -> u64 {
         Index::hash_with(self.seed, bucket, key)
     }
 
     /// [`hash`](Self::hash), for recovery, which has no index yet.
+    #[inline]
     pub fn hash_with(seed: u64, bucket: BucketId, key: &[u8]) -> u64 {
         // The bucket goes into the seed by a multiplication that keeps buckets apart.
         let seed = seed ^ u64::from(bucket.0).wrapping_mul(0x9E37_79B9_7F4A_7C15);

@@ -78,7 +78,9 @@ fn encode(event: Event) -> String {
             let level = level as u64;
             match kind {
                 Kind::Put { seed, len } => put("put", &[thread, key, level, seed, len]),
-                Kind::PutAt { at, seed, len } => put("put_at", &[thread, key, level, at, seed, len]),
+                Kind::PutAt { at, seed, len } => {
+                    put("put_at", &[thread, key, level, at, seed, len])
+                }
                 Kind::Append { seed, len } => put("append", &[thread, key, level, seed, len]),
                 Kind::Truncate { len } => put("truncate", &[thread, key, level, len]),
                 Kind::Delete => put("delete", &[thread, key, level]),
@@ -87,7 +89,9 @@ fn encode(event: Event) -> String {
         Event::Ack { thread, version } => put("ack", &[thread, version]),
         Event::FlushIntent { thread } => put("flush", &[thread]),
         Event::FlushAck { thread } => put("flushed", &[thread]),
-        Event::Stats { cleanings, demotions, batches } => put("stats", &[cleanings, demotions, batches]),
+        Event::Stats { cleanings, demotions, batches } => {
+            put("stats", &[cleanings, demotions, batches])
+        }
         Event::Closed => put("closed", &[]),
     }
     line.push('\n');

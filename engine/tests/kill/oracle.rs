@@ -66,7 +66,8 @@ impl Oracle {
         match *event {
             Event::Found { key, value } => self.settle(key, value)?,
             Event::Intent { thread, key, level, kind } => {
-                let known = self.keys.entry(key).or_insert(Key { states: vec![None], acknowledged: 1 });
+                let known =
+                    self.keys.entry(key).or_insert(Key { states: vec![None], acknowledged: 1 });
                 let next = apply(known.states.last().cloned().flatten(), kind);
                 known.states.push(next);
                 self.pending.insert(thread, (key, level));
@@ -86,7 +87,8 @@ impl Oracle {
                 }
             }
             Event::FlushIntent { thread } => {
-                let covers = self.keys.iter().map(|(key, found)| (*key, found.acknowledged)).collect();
+                let covers =
+                    self.keys.iter().map(|(key, found)| (*key, found.acknowledged)).collect();
                 self.flushing.insert(thread, covers);
             }
             Event::FlushAck { thread } => {

@@ -68,7 +68,11 @@ pub fn run(name: &str, io: IoChoice, kills: u64) {
         fs::remove_file(order.journal()).unwrap_or_default();
         if number.is_multiple_of(COMPARE_EVERY) || tally.kills == kills {
             if let Err(wrong) = compare(directory.path(), io, &mut oracle) {
-                panic!("{wrong}\n{}\nthe store is kept in {}", context(), directory.keep().display());
+                panic!(
+                    "{wrong}\n{}\nthe store is kept in {}",
+                    context(),
+                    directory.keep().display()
+                );
             }
             tally.compared_whole += 1;
         }
@@ -107,7 +111,9 @@ fn wait_for_close(writer: &mut Child, order: &Order) {
     loop {
         match writer.try_wait().unwrap() {
             Some(status) if status.success() => return,
-            Some(status) => panic!("writer {} of seed {} ended: {status}", order.number, order.seed),
+            Some(status) => {
+                panic!("writer {} of seed {} ended: {status}", order.number, order.seed)
+            }
             None if start.elapsed() > CLOSE_TIME_MAX => {
                 writer.kill().unwrap();
                 panic!("writer {} of seed {} does not close", order.number, order.seed);
@@ -153,7 +159,8 @@ fn compare(directory: &Path, io: IoChoice, oracle: &mut Oracle) -> Result<(), St
             Err(error) => return Err(format!("key {key} cannot be read: {error}")),
         };
         if uncertain.contains(&key) {
-            let digest = value.as_ref().map(|value| (value.len() as u64, xxhash_rust::xxh3::xxh3_64(value)));
+            let digest =
+                value.as_ref().map(|value| (value.len() as u64, xxhash_rust::xxh3::xxh3_64(value)));
             oracle.settle(key, digest)?;
         }
         let state = oracle.certain(key);

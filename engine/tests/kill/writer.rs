@@ -50,7 +50,11 @@ impl Order {
             shards: number(2) as u16,
             close_after_ms: number(3),
             number: number(4),
-            report: words[5].split(',').filter(|w| !w.is_empty()).map(|w| w.parse().unwrap()).collect(),
+            report: words[5]
+                .split(',')
+                .filter(|w| !w.is_empty())
+                .map(|w| w.parse().unwrap())
+                .collect(),
             directory: words[6].into(),
         }
     }
@@ -109,7 +113,9 @@ pub fn run(order: &str) {
                 }
             });
         }
-        while order.close_after_ms == 0 || start.elapsed() < Duration::from_millis(order.close_after_ms) {
+        while order.close_after_ms == 0
+            || start.elapsed() < Duration::from_millis(order.close_after_ms)
+        {
             std::thread::sleep(Duration::from_millis(10));
             let stats = store.stats();
             let organizer = stats.organizer;

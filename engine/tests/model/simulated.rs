@@ -42,7 +42,10 @@ impl Drop for TellStats<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let stats = self.0.store.stats();
-            eprintln!("tiers {:#?}\norganizer {:#?}\nmemory {:#?}\nnotes {:#?}", stats.tiers, stats.organizer, stats.memory, stats.notes);
+            eprintln!(
+                "tiers {:#?}\norganizer {:#?}\nmemory {:#?}\nnotes {:#?}",
+                stats.tiers, stats.organizer, stats.memory, stats.notes
+            );
         }
     }
 }

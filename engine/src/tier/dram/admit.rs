@@ -44,7 +44,8 @@ impl Dram {
     fn refill(&self, stripe: &mut DirStripe, new: &PublishHead<'_>, old: &Record) -> bool {
         let arena = &self.arena;
         let place = |range: &DirRange| arena.absent_at(old, range.value_offset, range.len);
-        if !new.ranges.iter().all(|range| place(range).is_some()) {
+        let fits = |range: &DirRange| !old.whole || range.slot_offset == 0;
+        if !new.ranges.iter().all(|range| place(range).is_some() && fits(range)) {
             return false;
         }
         for range in new.ranges {
@@ -66,7 +67,7 @@ impl Dram {
         let arena = &self.arena;
         let key = new.key_ref();
         let (link, _) = arena.find(stripe, &key);
-        let record = arena.write_record(new.head, &key, new.version, new.len, count);
+        let record = arena.write_record(new.head, &key, new.version, new.len, count, false);
         let mut index = 0;
         self.merged(new, old, |part| {
             let range = match part {

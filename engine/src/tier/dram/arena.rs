@@ -61,7 +61,9 @@ impl Arena {
     pub(super) fn new(capacity: u64, stripes: usize) -> Result<Arena> {
         let layout = Layout::new(capacity, stripes)?;
         let map = Mapping::anonymous(layout.total)?;
-        map.want_huge_pages(layout.data_at);
+        // Not the metadata between them, of which most pages are never touched.
+        map.want_huge_pages(0, layout.metas_at);
+        map.want_huge_pages(layout.data_at, layout.total - layout.data_at);
         map.word(0).store(MAGIC, Ordering::Relaxed);
         map.word(8).store(layout.chunks as u64, Ordering::Relaxed);
         for chunk in 0..layout.chunks {

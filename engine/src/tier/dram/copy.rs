@@ -74,6 +74,7 @@ unsafe fn patch(word: *mut u8, at: usize, bytes: &[u8]) {
     word.store(u64::from_ne_bytes(value), Ordering::Relaxed);
 }
 
+#[inline]
 unsafe fn load_words(from: *const u8, dst: &mut [u8]) {
     let skew = from.addr() & 7;
     let count = dst.len().min((8 - skew) & 7);

@@ -51,7 +51,8 @@ pub struct DirRange {
 /// The new state of a key in the directory.
 #[derive(Clone, Copy, Debug)]
 pub struct PublishHead<'a> {
-    /// A slot from `alloc(head_len(..))`, which becomes the directory's.
+    /// A slot from `alloc(head_len(..))`, or of
+    /// [`whole_head_len`](Dram::whole_head_len) where that is enough, which becomes the directory's.
     pub head: SlotId,
     /// Hash of bucket and key; its low bits choose the stripe.
     pub hash: u64,
@@ -70,6 +71,15 @@ pub struct PublishHead<'a> {
 impl<'a> PublishHead<'a> {
     pub(super) fn key_ref(&self) -> KeyRef<'a> {
         KeyRef { hash: self.hash, bucket: self.bucket, key: self.key }
+    }
+
+    /// Whether the one range is the whole value, from the begin of its slot.
+    fn is_whole(&self) -> bool {
+        let [only] = self.ranges else { return false };
+        only.value_offset == 0
+            && only.slot_offset == 0
+            && only.slot != ZERO_SLOT
+            && u64::from(only.len) == self.len
     }
 
     fn check(&self) {
@@ -334,7 +344,14 @@ impl Dram {
         let arena = &self.arena;
         let key = new.key_ref();
         let (link, old) = arena.find(stripe, &key);
-        let record = arena.write_record(new.head, &key, new.version, new.len, new.ranges.len());
+        let record = arena.write_record(
+            new.head,
+            &key,
+            new.version,
+            new.len,
+            new.ranges.len(),
+            new.is_whole(),
+        );
         for (index, range) in new.ranges.iter().enumerate() {
             let range = arena.take_range(stripe.index, old.as_ref(), new.head, range, heat);
             arena.set_range(&record, index, &range);

@@ -15,7 +15,7 @@ use super::slot::Word;
 use crate::types::{BucketId, SlotId, Version};
 
 /// Copies up to this many bytes are optimistic. Beyond it two atomic additions cost little.
-const OPTIMISTIC_MAX: usize = 1024;
+const OPTIMISTIC_MAX: usize = 8192;
 /// Tries before a get gives up; the caller then looks under the stripe lock.
 const ATTEMPTS: usize = 16;
 /// Longest chain a reader without the lock follows: while the chain is being changed it may be
@@ -59,7 +59,7 @@ impl Arena {
         self.sequence(stripe).load(Ordering::Relaxed) == begin
     }
 
-    #[inline]
+    #[inline(always)]
     fn walk(&self, key: &KeyRef<'_>) -> Walk {
         let entry = self.entry_word(self.entry(key.hash)).load(Ordering::Relaxed);
         let mut next = entry.checked_sub(1).map(SlotId);
@@ -155,6 +155,7 @@ impl Dram {
         std::hint::spin_loop();
     }
 
+    #[inline(always)]
     fn get_once(&self, key: &KeyRef<'_>, offset: u64, dst: &mut [u8]) -> Attempt {
         let arena = &self.arena;
         let stripe = arena.stripe_of(key.hash);
@@ -189,6 +190,8 @@ impl Dram {
 
     /// The general case: any number of ranges, a batch of them at a time. Between batches other
     /// keys of the stripe may change; this key is the same if its version is.
+    /// Its frame is large: apart from the short gets.
+    #[inline(never)]
     fn get_pinned(&self, key: &KeyRef<'_>, offset: u64, dst: &mut [u8]) -> Attempt {
         let mut done = 0;
         let mut first: Option<Version> = None;

@@ -60,8 +60,8 @@ impl Mapping {
     }
 
     /// Asks for huge pages from `at` to the end. A refusal costs speed only.
-    pub(super) fn want_huge_pages(&self, at: usize) {
-        self.advise(at, self.len - at, libc::MADV_HUGEPAGE);
+    pub(super) fn want_huge_pages(&self, at: usize, len: usize) {
+        self.advise(at, len, libc::MADV_HUGEPAGE);
     }
 
     /// Backs a range with memory, so that no later access to it faults.

@@ -72,6 +72,11 @@ impl Dram {
         record::record_len(key_len, ranges)
     }
 
+    /// Bytes to allocate for the head of a key whose value is one slot's bytes from its begin.
+    pub fn whole_head_len(key_len: usize) -> usize {
+        record::whole_record_len(key_len)
+    }
+
     /// A slot for `len` bytes (1..=1 MiB), the caller's alone until it is published or
     /// discarded. `None` if there is no room without evicting, or for lengths out of range.
     pub fn alloc(&self, len: usize) -> Option<SlotId> {

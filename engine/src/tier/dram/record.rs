@@ -2,9 +2,13 @@
 //!
 //! ```text
 //! 0 next head (u32, plus one) | bucket (u32)    8 hash    16 version    24 value length
-//! 32 key length (u16) | ranges (u32, from bit 32)         40 key, padded to 8
+//! 32 key length (u16) | whole (bit 16) | ranges (u32, from bit 32)    40 key, padded to 8
 //! then per range: value offset | slot (u32), length (u32) | slot offset (u32), generation (u32)
+//! or, if whole: slot (u32), generation (u32) of the one range, which is the whole value from
+//! the begin of its slot
 //! ```
+//! So the head of a small value with a key of up to 16 bytes is one cache line.
+//!
 //! All words are atomic. A record does not change while linked, except `next`, and the slot of
 //! a range, which becomes [`ABSENT`] when evicted and a slot again when admitted.
 
@@ -22,10 +26,18 @@ pub(super) const ABSENT: SlotId = SlotId(u32::MAX - 1);
 
 const KEY_AT: usize = 40;
 const RANGE: usize = 24;
+const WHOLE_RANGE: usize = 8;
+/// The bit of the shape word that says so.
+const WHOLE: u64 = 1 << 16;
 
 /// Bytes of a head record.
 pub(super) fn record_len(key_len: usize, ranges: usize) -> usize {
     KEY_AT + key_len.next_multiple_of(8) + ranges * RANGE
+}
+
+/// Bytes of the head record of a value that is one range in one slot.
+pub(super) fn whole_record_len(key_len: usize) -> usize {
+    KEY_AT + key_len.next_multiple_of(8) + WHOLE_RANGE
 }
 
 /// A key and the hash of it and its bucket.
@@ -43,8 +55,16 @@ pub(super) struct Record {
     pub(super) at: usize,
     ranges_at: usize,
     pub(super) ranges: usize,
+    pub(super) whole: bool,
     pub(super) version: Version,
     pub(super) len: u64,
+}
+
+impl Record {
+    /// Bytes of the ranges.
+    fn ranges_len(&self) -> usize {
+        if self.whole { WHOLE_RANGE } else { self.ranges * RANGE }
+    }
 }
 
 /// One range of a record.
@@ -92,7 +112,7 @@ impl Arena {
     }
 
     /// Compares the record in `slot` with a key. Safe on any slot number, whatever it holds.
-    #[inline]
+    #[inline(always)]
     pub(super) fn look(&self, slot: SlotId, wanted: &KeyRef<'_>) -> Look {
         let at = self.data_at(slot);
         // Records lie within a chunk: with this, all of KEY_AT and a key is inside the mapping.
@@ -112,7 +132,12 @@ impl Arena {
         }
         let ranges = (shape >> 32) as usize;
         let ranges_at = at + KEY_AT + key_len.next_multiple_of(8);
-        if record_len(key_len, ranges) > room {
+        let whole = shape & WHOLE != 0;
+        let fits = match whole {
+            true => ranges == 1 && whole_record_len(key_len) <= room,
+            false => record_len(key_len, ranges) <= room,
+        };
+        if !fits {
             return Look::Broken;
         }
         if !self.key_equals(at + KEY_AT, wanted.key) {
@@ -120,7 +145,7 @@ impl Arena {
         }
         let version = Version(self.get_word(at + 16));
         let len = self.get_word(at + 24);
-        Look::Match(Record { slot, at, ranges_at, ranges, version, len })
+        Look::Match(Record { slot, at, ranges_at, ranges, whole, version, len })
     }
 
     #[inline]
@@ -143,6 +168,7 @@ impl Arena {
             at,
             ranges_at: at + KEY_AT + key_len.next_multiple_of(8),
             ranges: (shape >> 32) as usize,
+            whole: shape & WHOLE != 0,
             version: Version(self.get_word(at + 16)),
             len: self.get_word(at + 24),
         }
@@ -150,8 +176,8 @@ impl Arena {
 
     /// Whether a record read without the lock lies within its slot.
     pub(super) fn record_fits(&self, room: usize, record: &Record) -> bool {
-        record.ranges <= room / RANGE
-            && record.ranges_at - record.at + record.ranges * RANGE <= room
+        (record.whole || record.ranges <= room / RANGE)
+            && record.ranges_at - record.at + record.ranges_len() <= room
     }
 
     /// The hash stored in a record.
@@ -159,7 +185,8 @@ impl Arena {
         self.get_word(record.at + 8)
     }
 
-    /// Writes all of a record but its ranges and `next`, into a slot the caller is filling.
+    /// Writes all of a record but its ranges and `next`, into a slot the caller is filling. A
+    /// whole one has one range, which is the value from the begin of its slot.
     pub(super) fn write_record(
         &self,
         slot: SlotId,
@@ -167,9 +194,15 @@ impl Arena {
         version: Version,
         len: u64,
         ranges: usize,
+        whole: bool,
     ) -> Record {
         let room = self.place(slot).class.bytes();
-        assert!(record_len(key.key.len(), ranges) <= room, "the head's slot is too small");
+        assert!(ranges == 1 || !whole, "a whole value is one range");
+        let needed = match whole {
+            true => whole_record_len(key.key.len()),
+            false => record_len(key.key.len(), ranges),
+        };
+        assert!(needed <= room, "the head's slot is too small");
         assert!(key.key.len() <= KEY_LEN_MAX, "a key of {} bytes", key.key.len());
         order_reuse();
         let at = self.data_at(slot);
@@ -177,7 +210,8 @@ impl Arena {
         self.put_word(at + 8, key.hash);
         self.put_word(at + 16, version.0);
         self.put_word(at + 24, len);
-        self.put_word(at + 32, (ranges as u64) << 32 | key.key.len() as u64);
+        let flag = if whole { WHOLE } else { 0 };
+        self.put_word(at + 32, (ranges as u64) << 32 | flag | key.key.len() as u64);
         for (index, part) in key.key.chunks(8).enumerate() {
             self.put_word(at + KEY_AT + index * 8, padded(part));
         }
@@ -185,8 +219,18 @@ impl Arena {
     }
 
     /// Range `index`. Of a record read without the lock it may be anything.
-    #[inline]
+    #[inline(always)]
     pub(super) fn range(&self, record: &Record, index: usize) -> RawRange {
+        if record.whole {
+            let slice = self.get_word(record.ranges_at);
+            return RawRange {
+                value_offset: 0,
+                slot: SlotId(slice as u32),
+                len: record.len as u32,
+                slot_offset: 0,
+                generation: (slice >> 32) as u32,
+            };
+        }
         let at = record.ranges_at + index * RANGE;
         let place = self.get_word(at + 8);
         let slice = self.get_word(at + 16);
@@ -201,10 +245,15 @@ impl Arena {
 
     pub(super) fn set_range(&self, record: &Record, index: usize, range: &RawRange) {
         assert!(index < record.ranges, "more ranges than the head has room for");
+        let slice = u64::from(range.generation) << 32;
+        if record.whole {
+            assert!(range.slot_offset == 0, "a whole value begins where its slot does");
+            return self.put_word(record.ranges_at, slice | u64::from(range.slot.0));
+        }
         let at = record.ranges_at + index * RANGE;
         self.put_word(at, range.value_offset);
         self.put_word(at + 8, u64::from(range.len) << 32 | u64::from(range.slot.0));
-        self.put_word(at + 16, u64::from(range.generation) << 32 | u64::from(range.slot_offset));
+        self.put_word(at + 16, slice | u64::from(range.slot_offset));
     }
 
     /// The first range that ends beyond `offset`.
