@@ -2,12 +2,13 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use isotherm::config::{Config, ConfigBuilder, Tier};
 use isotherm::limits::{BUCKET_NAME_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_MAX};
+use isotherm::log::superblock::{SUPERBLOCK_LEN, SUPERBLOCK_SLOTS, Superblock};
 use isotherm::{
     Bucket, BucketOptions, Durability, Error, ErrorKind, PutOptions, Result, ScanRange, Scope, Store,
 };
@@ -471,10 +472,10 @@ fn an_interrupted_creation_is_undone() {
 }
 
 #[test]
-fn a_creation_that_died_at_its_first_step_is_undone() {
-    let place = Place::new();
-    fs::create_dir(place.store()).unwrap();
-    fs::write(place.store().join("STORE.creating"), b"").unwrap();
+fn a_creation_that_died_before_its_tiers_were_made_is_undone() {
+    let place = Place::filled();
+    fs::rename(place.store().join("STORE"), place.store().join("STORE.creating")).unwrap();
+    fs::remove_file(place.store().join("hdd0.tier")).unwrap();
     place.open().close().unwrap();
     let place = Place::new();
     fs::create_dir(place.store()).unwrap();
@@ -552,7 +553,7 @@ fn tiers_configured_otherwise_than_the_store_has_them_are_refused() {
     expect(open(dram().tier(Tier::nvme("64MiB"))), wrong, &["2"]);
     expect(open(dram().tier(Tier::nvme("64MiB")).tier(Tier::hdd("128MiB"))), wrong, &["capacity"]);
     expect(open(dram().tier(Tier::nvme("64MiB")).tier(Tier::nvme("64MiB"))), wrong, &["kind"]);
-    expect(open(small().segment_size("8MiB")), wrong, &["segment_size"]);
+    expect(open(Config::builder().segment_size("8MiB")), wrong, &["segment_size"]);
     // Without tiers, the store's own.
     open(Config::builder()).unwrap();
     place.require_intact();
@@ -563,16 +564,10 @@ fn a_newer_format_is_refused_and_says_which() {
     let place = Place::filled();
     let manifest = place.store().join("STORE");
     let text = fs::read_to_string(&manifest).unwrap();
-    let newer: String = (text.lines())
-        .map(|line| match line.split_once('=') {
-            Some((key, _)) if key.trim() == "format" || key.trim() == "version" => {
-                format!("{key}= 4711\n")
-            }
-            _ => format!("{line}\n"),
-        })
-        .collect();
-    assert!(newer.contains("4711"), "the manifest names no version: {text}");
-    fs::write(&manifest, newer).unwrap();
+    let lines: Vec<&str> = text.splitn(3, '\n').collect();
+    let body = lines[2].replacen("format = 1\n", "format = 4711\n", 1);
+    let checksum = xxhash_rust::xxh3::xxh3_64(body.as_bytes());
+    fs::write(&manifest, format!("{}\n# xxh3 {checksum:016x}\n{body}", lines[0])).unwrap();
     place.refuses(ErrorKind::Format, &["4711"]);
     fs::write(&manifest, b"no manifest at all").unwrap();
     place.refuses(ErrorKind::Format, &[]);
@@ -595,4 +590,19 @@ fn superblocks_that_are_damaged_are_refused_and_one_of_two_is_enough() {
     place.refuses(ErrorKind::Format, &["nvme0.tier"]);
     write(&first);
     place.require_intact();
+}
+
+#[test]
+fn a_tier_that_needs_what_this_engine_does_not_know_is_refused() {
+    let place = Place::filled();
+    let nvme = place.store().join("nvme0.tier");
+    let file = OpenOptions::new().read(true).write(true).open(&nvme).unwrap();
+    for at in SUPERBLOCK_SLOTS {
+        let mut bytes = [0; SUPERBLOCK_LEN];
+        file.read_exact_at(&mut bytes, at).unwrap();
+        let Ok(mut superblock) = Superblock::decode(&bytes) else { continue };
+        superblock.features.incompat = 1 << 40;
+        file.write_all_at(&superblock.encode().unwrap(), at).unwrap();
+    }
+    place.refuses(ErrorKind::Format, &["nvme0.tier"]);
 }

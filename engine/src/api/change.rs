@@ -237,7 +237,9 @@ pub async fn change(
     level: Durability,
 ) -> Result<Changed> {
     let buffer_size = bucket.buffer_size(core);
-    if !core.index.budget().allows(index_bytes(key, edit.data().len(), buffer_size)) {
+    let grows = index_bytes(key, edit.data().len(), buffer_size);
+    // A delete makes room in the end, also where there is none.
+    if !matches!(edit, Edit::Delete) && !core.index.budget().allows(grows) {
         fail!(
             NoMemory,
             "the index uses {} of {} bytes; raise memory_budget or delete blobs",

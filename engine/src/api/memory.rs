@@ -181,7 +181,8 @@ fn attempt(
     if core.is_persistent() && data.len() as u64 > core.dram.capacity() / ARENA_PART_MAX {
         return Ok(Attempt::RunAsWritten);
     }
-    if !core.index.budget().allows(index_bytes(key, data.len(), buffer_size)) {
+    let grows = index_bytes(key, data.len(), buffer_size);
+    if !matches!(edit, Edit::Delete) && !core.index.budget().allows(grows) {
         fail!(
             NoMemory,
             "the index uses {} of {} bytes; raise memory_budget or delete blobs",
