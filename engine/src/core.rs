@@ -254,6 +254,7 @@ impl Core {
             self.log.flushed.wake_all();
             self.space.changed.wake_all();
             self.shards.iter().for_each(Mailbox::ring);
+            self.index.wake_all_waiting();
         }
     }
 

@@ -4,6 +4,7 @@
 //! settings, and starts shards and organizer through the runtime.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -18,7 +19,7 @@ use crate::io::runtime::{ActorHandle, Runtime};
 use crate::io::sim_ring::SimRing;
 use crate::io::threads::ThreadsRing;
 use crate::io::uring::{self, UringRing};
-use crate::io::wait::oneshot;
+use crate::io::wait::{WaitList, oneshot};
 use crate::io::{Device, Devices, Ring};
 use crate::limits::{BLOCK, DRAM_CAPACITY_MIN, PARTITIONS, RING_DEPTH, RING_WORKERS_MAX, STRIPES};
 use crate::log::FORMAT_MINOR;
@@ -27,13 +28,12 @@ use crate::log::segment::{SegmentHeader, SegmentIdentity};
 use crate::log::superblock::{
     CUTS_MAX, Cut, Features, LogStart, SUPERBLOCK_LEN, SUPERBLOCK_SLOTS, Superblock,
 };
-use crate::log::tail::LogTail;
 use crate::organizer;
 use crate::recover::{self, Target};
 use crate::shard::{LogSeed, Shard, ShardSeed};
 use crate::tier::dram::Dram;
 use crate::tier::reserve;
-use crate::tier::space::{Purpose, Space, Tier};
+use crate::tier::space::{Space, Tier};
 use crate::types::{BatchSeq, Epoch, TierId, Uuid, Version};
 
 /// Memory for device I/O.
@@ -71,6 +71,8 @@ pub struct Engine {
     pub organizer_reason: Option<String>,
     organizer: Mutex<Option<ActorHandle>>,
     shards: Mutex<Vec<ActorHandle>>,
+    /// Set, and its waiters woken, when the engine has ended.
+    ended: (AtomicBool, WaitList),
     config: ResolvedConfig,
     identity: Identity,
 }
@@ -346,8 +348,17 @@ impl Engine {
         };
         let core = Arc::new(Core::new(parts));
         let io = choose_io(&runtime, &core.devices, config.io)?;
-        let shards = start_shards(&core, &io, &identity, log)?;
-        let started = organizer::start(core.clone(), config.organizer, identity.devices.clone())?;
+        let (shards, all_run) = start_shards(&core, &io, &identity, log);
+        let started = all_run.and_then(|()| {
+            organizer::start(core.clone(), config.organizer, identity.devices.clone())
+        });
+        let started = match started {
+            Ok(started) => started,
+            Err(error) => {
+                stop_shards(&core, shards);
+                return Err(error);
+            }
+        };
         let organizer = Mutex::new(Some(started.handle));
         let organizer_reason = started.fallback;
         Ok(Engine {
@@ -356,17 +367,37 @@ impl Engine {
             organizer_reason,
             organizer,
             shards: Mutex::new(shards),
+            ended: Default::default(),
             config,
             identity,
         })
     }
 
     /// Ends the engine: everything is made durable, threads end, superblocks say clean.
-    pub fn stop(&self) -> Result<()> {
-        let core = &self.core;
-        if !core.begin_close() {
-            return Ok(());
+    ///
+    /// `None` if it was stopped before; it has ended then too when this returns.
+    pub fn stop(&self) -> Option<Result<()>> {
+        if !self.core.begin_close() {
+            let runtime = &self.core.runtime;
+            runtime.block_on(async {
+                loop {
+                    let ticket = self.ended.1.ticket();
+                    if self.ended.0.load(Ordering::Acquire) {
+                        break;
+                    }
+                    ticket.await;
+                }
+            });
+            return None;
         }
+        let result = self.stop_once();
+        self.ended.0.store(true, Ordering::Release);
+        self.ended.1.wake_all();
+        Some(result)
+    }
+
+    fn stop_once(&self) -> Result<()> {
+        let core = &self.core;
         let runtime = core.runtime.clone();
         runtime.block_on(core.wait_for_operations());
         let flushed = match core.is_persistent() {
@@ -380,12 +411,8 @@ impl Engine {
             true => flushed.and_then(|()| runtime.block_on(flush_everything(core))),
             false => flushed,
         };
-        for mailbox in &core.shards {
-            runtime.block_on(mailbox.push(Request::Stop));
-        }
         let handles = std::mem::take(&mut *self.shards.lock());
-        let alive =
-            handles.into_iter().map(ActorHandle::join).fold(organizer_ended, |all, one| all && one);
+        let alive = stop_shards(core, handles) && organizer_ended;
         if !alive {
             fail!(Internal, "a thread of the engine ended by a panic; reopen the store to recover");
         }
@@ -435,18 +462,25 @@ fn begin_epoch(target: &Target<'_>, loaded: Loaded) -> Result<(LogSeed, Epoch)> 
     let mut superblocks: Vec<Superblock> =
         loaded.superblocks.iter().map(|blocks| blocks[0].clone()).collect();
     let log_tier = LOG_TIER.index();
-    let fresh = superblocks[log_tier].generation == 1;
     let epoch = Epoch(superblocks.iter().map(|block| block.epoch.0).max().unwrap_or(0) + 1);
-    let (tail, checkpoints) = if fresh {
-        (start_log(target)?, Default::default())
-    } else {
-        let found = recover::recover(target, LOG_TIER, &loaded.superblocks[log_tier])?;
-        (found.tail, found.checkpoints)
-    };
+    let found = recover::recover(target, LOG_TIER, &loaded.superblocks[log_tier])?;
+    let (tail, checkpoints) = (found.tail, found.checkpoints);
+    let newest = superblocks[log_tier].clone();
+    if found.superblock.generation != newest.generation {
+        // The newest checkpoint is damaged. The next superblock names the older one, and takes
+        // the place of the newest, so that the good one stays.
+        superblocks[log_tier] = Superblock {
+            generation: newest.generation + 1,
+            epoch: newest.epoch,
+            cuts: newest.cuts,
+            watermark: newest.watermark,
+            ..found.superblock
+        };
+    }
     let last = tail.last_seq();
     for number in (0..superblocks.len()).rev() {
         let superblock = &mut superblocks[number];
-        if number == log_tier && !fresh {
+        if number == log_tier {
             let cut = Cut { epoch: superblock.epoch, seq: last };
             if superblock.cuts.len() == CUTS_MAX {
                 superblock.cuts.remove(0);
@@ -460,16 +494,6 @@ fn begin_epoch(target: &Target<'_>, loaded: Loaded) -> Result<(LogSeed, Epoch)> 
         store_superblock(&*target.devices[number], superblock)?;
     }
     Ok((LogSeed { tail, superblocks, checkpoints }, epoch))
-}
-
-/// The log of a store that has never been opened.
-fn start_log(target: &Target<'_>) -> Result<LogTail> {
-    let start = first_log_start(target.space.tier(LOG_TIER).segment_size);
-    let first = target.space.allocate(LOG_TIER, Purpose::Log);
-    if first != Some(start.segment) {
-        fail!(Internal, "the first log segment is {first:?}, not {:?}", start.segment);
-    }
-    Ok(LogTail::at_start(start, BLOCK as u64))
 }
 
 fn choose_io(runtime: &Runtime, devices: &Devices, choice: IoChoice) -> Result<IoBackend> {
@@ -489,12 +513,13 @@ fn choose_io(runtime: &Runtime, devices: &Devices, choice: IoChoice) -> Result<I
     }
 }
 
+/// Starts the shards: those that run, and whether all do.
 fn start_shards(
     core: &Arc<Core>,
     io: &IoBackend,
     identity: &Identity,
     mut log: Option<LogSeed>,
-) -> Result<Vec<ActorHandle>> {
+) -> (Vec<ActorHandle>, Result<()>) {
     let mut handles = Vec::new();
     for number in 0..core.shards.len() {
         let seed = ShardSeed { number, devices: identity.devices.clone(), log: log.take() };
@@ -505,9 +530,22 @@ fn start_shards(
             let ring = make_ring(&core, name);
             Box::new(Shard::start(core, ring, seed)) as Box<dyn crate::io::runtime::Actor>
         });
-        handles.push(runtime.spawn(&format!("isotherm-{number}"), factory)?);
+        match runtime.spawn(&format!("isotherm-{number}"), factory) {
+            Ok(handle) => handles.push(handle),
+            Err(error) => return (handles, Err(error)),
+        }
     }
-    Ok(handles)
+    (handles, Ok(()))
+}
+
+/// Ends the shards that run. Returns whether none had panicked.
+fn stop_shards(core: &Arc<Core>, handles: Vec<ActorHandle>) -> bool {
+    // The log's owner last: the others may still have something to log.
+    let numbered = handles.into_iter().enumerate().rev();
+    numbered.fold(true, |all, (number, handle)| {
+        core.runtime.block_on(core.shards[number].push(Request::Stop));
+        handle.join() && all
+    })
 }
 
 /// The ring of a shard, on its own thread. A ring that fails here although the probe passed (out

@@ -19,6 +19,8 @@ pub const BLOCK: usize = 4096;
 pub const CHECK_BLOCK: usize = 16 * 1024;
 /// Values up to this many bytes ride in the log batch: one device write instead of two.
 pub const INLINE_MAX: usize = CHECK_BLOCK;
+/// Bytes of values that one record may carry in its batch.
+pub const INLINE_RECORD_MAX: usize = 256 * 1024;
 /// Default and largest size of a buffer, the unit that is placed, checksummed and moved.
 pub const BUFFER_SIZE_DEFAULT: usize = 1 << 20;
 /// Smallest buffer size that may be configured.

@@ -5,6 +5,7 @@
 //! [`oneshot`](crate::io::wait::oneshot) cells inside the requests.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -17,6 +18,7 @@ use crate::limits::MAILBOX_LEN_MAX;
 pub struct Mailbox<T> {
     queue: Mutex<VecDeque<T>>,
     room: WaitList,
+    closed: AtomicBool,
     /// Set once by the shard, whose ring owns the bell.
     bell: OnceLock<Arc<dyn Doorbell>>,
 }
@@ -26,6 +28,7 @@ impl<T> Default for Mailbox<T> {
         Mailbox {
             queue: Mutex::new(VecDeque::with_capacity(MAILBOX_LEN_MAX)),
             room: WaitList::default(),
+            closed: AtomicBool::new(false),
             bell: OnceLock::new(),
         }
     }
@@ -38,10 +41,16 @@ impl<T> Mailbox<T> {
         assert!(first, "a mailbox has one shard");
     }
 
-    /// Queues a request, or hands it back if the queue is full.
+    /// Queues a request, or hands it back if the queue is full. Once the shard has ended the
+    /// request is dropped: whoever waits for its answer finds it abandoned.
     pub fn try_push(&self, request: T) -> Result<(), T> {
         {
             let mut queue = self.queue.lock();
+            if self.closed.load(Ordering::Acquire) {
+                drop(queue);
+                drop(request);
+                return Ok(());
+            }
             if queue.len() >= MAILBOX_LEN_MAX {
                 return Err(request);
             }
@@ -77,6 +86,17 @@ impl<T> Mailbox<T> {
         if was_full {
             self.room.wake_all();
         }
+    }
+
+    /// The shard has ended: what is queued, and what comes, is dropped.
+    pub fn close(&self) {
+        let dropped = {
+            let mut queue = self.queue.lock();
+            self.closed.store(true, Ordering::Release);
+            std::mem::take(&mut *queue)
+        };
+        drop(dropped);
+        self.room.wake_all();
     }
 
     /// Rings the bell without a request: something else wants the shard's attention.

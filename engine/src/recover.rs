@@ -21,10 +21,11 @@ use crate::index::table::{BufferTable, from_record};
 use crate::io::Devices;
 use crate::io::buffer::AlignedBuf;
 use crate::limits::{BLOCK, PARTITIONS};
+use crate::log::batch::BatchView;
 use crate::log::checkpoint::{PartitionIdentity, PartitionView};
 use crate::log::record::{BufferDef, MoveSubject, Record, SegmentKind};
 use crate::log::root::{PartitionRef, Root};
-use crate::log::scan::{LogExpect, Scan, first_not_landed, scan};
+use crate::log::scan::{Landing, LogExpect, Scan, scan};
 use crate::log::superblock::{Chunk, RootRef, Superblock};
 use crate::log::tail::LogTail;
 use crate::shard::checkpoint::{CheckpointSeed, segment_of};
@@ -51,6 +52,8 @@ pub struct Recovered {
     pub tail: LogTail,
     /// What the checkpointer continues from.
     pub checkpoints: CheckpointSeed,
+    /// The superblock that all this is from: not the newest if its checkpoint is damaged.
+    pub superblock: Superblock,
     /// Batches of the log that were read.
     pub batches: usize,
     /// Batches that were discarded.
@@ -98,21 +101,32 @@ fn replay_log(
     let watermark = log.watermark.max(named);
     check_end(&log, watermark, log_tier)?;
     let found = log.batches.len();
-    if let Some(at) = first_not_landed(&log, target.devices, watermark)? {
+    let mut records = 0;
+    let mut not_landed = None;
+    {
+        let mut landing = Landing::new(target.devices);
+        for (at, batch) in log.batches.iter().enumerate() {
+            if batch.identity.seq > watermark && !replay.has_landed(batch, &mut landing)? {
+                not_landed = Some(at);
+                break;
+            }
+            for record in batch.records() {
+                replay.apply(batch.identity.seq, record.clone())?;
+                records += 1;
+            }
+        }
+    }
+    if let Some(at) = not_landed {
         log.cut(at, segment_size);
     }
-    let kept = log.batches.len();
-    let tail = log.tail.clone();
-    let mut records = 0;
-    for (seq, record) in log.records() {
-        replay.apply(seq, record)?;
-        records += 1;
-    }
+    let log_bytes = log.batches.iter().map(|batch| u64::from(batch.shape.total_len)).sum();
+    let (kept, tail) = (log.batches.len(), log.tail);
     let kept_segments = [replay.kept.clone(), kept_by_other(target, superblock, superblocks)];
     let partitions = replay.partitions.clone();
     replay.finish(target, log_tier, &tail, &kept_segments)?;
-    let checkpoints = CheckpointSeed { partitions, kept: kept_segments, records };
-    Ok(Recovered { tail, checkpoints, batches: kept, discarded: found - kept })
+    let checkpoints = CheckpointSeed { partitions, kept: kept_segments, records, log_bytes };
+    let superblock = superblock.clone();
+    Ok(Recovered { tail, checkpoints, superblock, batches: kept, discarded: found - kept })
 }
 
 /// A log that ends at or below what was flushed has lost batches that were acknowledged.
@@ -329,7 +343,7 @@ impl Replay {
                     self.blobs.remove(&(bucket, key));
                 }
             }
-            Record::Move { subject, from, to } => self.relocate(seq, subject, from, to),
+            Record::Move { subject, from, to } => self.relocate(seq, &subject, from, to),
             Record::BucketCreate { bucket, name, options } => {
                 self.buckets_used = self.buckets_used.max(bucket);
                 if seq > self.root_seq {
@@ -377,20 +391,49 @@ impl Replay {
         Ok(())
     }
 
-    fn relocate(&mut self, seq: BatchSeq, subject: MoveSubject, from: Location, to: Location) {
-        let def = match subject {
-            MoveSubject::Table { buffer } if self.concerns_buffer(seq, buffer) => {
-                self.rows.get_mut(&buffer)
+    /// Whether all data that a batch names has reached its device: the buffers it defines, and the
+    /// copies that its moves lead to.
+    fn has_landed(&mut self, batch: &BatchView, landing: &mut Landing<'_>) -> Result<bool> {
+        for record in batch.records() {
+            for def in record.buffers() {
+                if !landing.has(def)? {
+                    return Ok(false);
+                }
             }
-            MoveSubject::Lone { bucket, key, buffer } if self.concerns_key(seq, bucket, &key) => {
+            if let Record::Move { subject, from, to } = record
+                && let Some(def) = self.definition(batch.identity.seq, subject, *from)
+                && !landing.has(&BufferDef { location: *to, ..def.clone() })?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The definition that a move changes; `None` if the buffer is gone or elsewhere.
+    fn definition(
+        &mut self,
+        seq: BatchSeq,
+        subject: &MoveSubject,
+        from: Location,
+    ) -> Option<&mut BufferDef> {
+        let def = match subject {
+            MoveSubject::Table { buffer } if self.concerns_buffer(seq, *buffer) => {
+                self.rows.get_mut(buffer)
+            }
+            MoveSubject::Lone { bucket, key, buffer } if self.concerns_key(seq, *bucket, key) => {
                 self.blobs
-                    .get_mut(&(bucket, key))
+                    .get_mut(&(*bucket, key.clone()))
                     .and_then(|staged| staged.lone.as_mut())
-                    .filter(|lone| lone.id == buffer)
+                    .filter(|lone| lone.id == *buffer)
             }
             _ => None,
         };
-        if let Some(def) = def.filter(|def| def.location == from) {
+        def.filter(|def| def.location == from)
+    }
+
+    fn relocate(&mut self, seq: BatchSeq, subject: &MoveSubject, from: Location, to: Location) {
+        if let Some(def) = self.definition(seq, subject, from) {
             def.location = to;
         }
     }
@@ -418,7 +461,10 @@ impl Replay {
         }
         target.table.forget_uncounted();
         count_live_rows(target);
-        target.space.raise_generation(self.next_generation);
+        let in_log = tail.history.iter().map(|start| start.generation + 1);
+        let ahead = tail.ahead.map(|ahead| ahead.generation + 1);
+        let next = in_log.chain(ahead).max().unwrap_or(1).max(self.next_generation);
+        target.space.raise_generation(next);
         restore_segments(target.space, log_tier, &self.segments, tail, kept);
         Ok(())
     }
@@ -505,7 +551,9 @@ fn restore_segments(
     for tier in space.tiers() {
         for number in 1..tier.segments().len() {
             let at = TierSegment { tier: tier.id, segment: crate::types::SegmentId(number as u32) };
-            let generation = known.get(&at).map_or(0, |(generation, _)| *generation);
+            let of_log = tail.history.iter().find(|start| start.segment == at);
+            let generation = of_log.map_or(0, |start| start.generation);
+            let generation = known.get(&at).map_or(generation, |(known, _)| generation.max(*known));
             let state = if log.contains(&at) {
                 SegmentState::Log
             } else if kept.iter().any(|segments| segments.contains(&at)) {

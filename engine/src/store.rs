@@ -411,8 +411,8 @@ impl Store {
 
 impl Inner {
     fn close(&self) -> Result<()> {
-        let result = self.engine.stop();
-        // Released last: nobody opens a store that is still being written.
+        let Some(result) = self.engine.stop() else { return Ok(()) };
+        // Released last, and by who ended the engine: nobody opens a store still being written.
         drop(self.lock.lock().take());
         result
     }

@@ -21,7 +21,7 @@ use crate::index::extents::{self, Extent};
 use crate::index::state::{BlobState, Buffer, Checks, Value, checksums};
 use crate::index::table::ROW_BYTES;
 use crate::io::wait::{Receiver, oneshot};
-use crate::limits::{BLOCK, CHECK_BLOCK, INLINE_MAX, VALUE_LEN_MAX};
+use crate::limits::{BLOCK, CHECK_BLOCK, INLINE_MAX, INLINE_RECORD_MAX, VALUE_LEN_MAX};
 use crate::shard::apply::release_claim;
 use crate::shard::behind::discard;
 use crate::tier::dram::{DirRange, Dram, Fresh};
@@ -59,6 +59,11 @@ impl<'a> Edit<'a> {
             Edit::Replace(data) | Edit::PutAt(_, data) | Edit::Append(data) => data,
             Edit::Truncate(_) | Edit::Delete => &[],
         }
+    }
+
+    /// Whether the memory budget may refuse it: what makes room must always go on.
+    pub fn may_grow_index(&self) -> bool {
+        !matches!(self, Edit::Truncate(_) | Edit::Delete)
     }
 
     /// Whether a missing blob is an error.
@@ -237,9 +242,9 @@ pub async fn change(
     level: Durability,
 ) -> Result<Changed> {
     let buffer_size = bucket.buffer_size(core);
-    let grows = index_bytes(key, edit.data().len(), buffer_size);
-    // A delete makes room in the end, also where there is none.
-    if !matches!(edit, Edit::Delete) && !core.index.budget().allows(grows) {
+    if edit.may_grow_index()
+        && !core.index.budget().allows(index_bytes(key, edit.data().len(), buffer_size))
+    {
         fail!(
             NoMemory,
             "the index uses {} of {} bytes; raise memory_budget or delete blobs",
@@ -452,6 +457,7 @@ fn drop_unnamed(core: &Core, draft: &mut Draft) {
 /// there were any: the record is no difference against the logged state then.
 async fn add_predecessors(core: &Arc<Core>, claim: &Claim<'_>, draft: &mut Draft) -> Result<bool> {
     let mut foreign = false;
+    let mut inline_bytes = 0;
     let new: Vec<BufferId> = draft.buffers.iter().map(|new| new.buffer.id).collect();
     let mut old: Vec<BufferId> = draft.extents.iter().map(|extent| extent.buffer).collect();
     old.sort_unstable();
@@ -473,7 +479,8 @@ async fn add_predecessors(core: &Arc<Core>, claim: &Claim<'_>, draft: &mut Draft
                 .iter()
                 .find(|extent| extent.buffer == id)
                 .map_or(0, |e| e.value_offset);
-            let written = start_piece(core, claim, id, offset, &bytes, true).await;
+            let inline = may_ride_inline(&mut inline_bytes, bytes.len());
+            let written = start_piece(core, claim, id, offset, &bytes, true, inline).await;
             draft.buffers.push(written.finish(core).await?);
         } else if matches!(claim.before.state.value, Value::Lone(_)) {
             foreign = true;
@@ -481,6 +488,16 @@ async fn add_predecessors(core: &Arc<Core>, claim: &Claim<'_>, draft: &mut Draft
         }
     }
     Ok(foreign)
+}
+
+/// Whether a buffer of `len` bytes rides in the batch beside what its record carries already: a
+/// record with its payloads must fit a log segment.
+pub fn may_ride_inline(carried: &mut usize, len: usize) -> bool {
+    let fits = len <= INLINE_MAX && *carried + len <= INLINE_RECORD_MAX;
+    if fits {
+        *carried += len;
+    }
+    fits
 }
 
 /// A piece on its way to a device.
@@ -519,6 +536,7 @@ async fn start_piece(
     value_offset: u64,
     bytes: &[u8],
     table: bool,
+    inline: bool,
 ) -> Started {
     let (checks, logical_crc) = checksums(bytes);
     let buffer = Buffer {
@@ -530,7 +548,7 @@ async fn start_piece(
         logical_crc,
         checks: Checks::from_slice(&checks),
     };
-    if bytes.len() <= INLINE_MAX {
+    if inline {
         // The bytes must outlive the caller's borrow: the batch is written later.
         let payload = Payload::Owned(bytes.into());
         return Started { buffer, state: StartedState::Inline(payload) };
@@ -580,7 +598,8 @@ async fn write_pieces(
             buffer: id,
             buffer_offset: 0,
         });
-        started.push_back(start_piece(core, claim, id, value_offset, bytes, table).await);
+        let inline = bytes.len() <= INLINE_MAX;
+        started.push_back(start_piece(core, claim, id, value_offset, bytes, table, inline).await);
     }
     while !started.is_empty() {
         result = result.and(finish_one(core, &mut started, draft).await);

@@ -43,6 +43,7 @@ pub async fn change(
     let hash = core.index.hash(bucket.id, key);
     loop {
         let released = core.index.stripe(hash).released.ticket();
+        core.check_poison()?;
         match attempt(core, bucket, hash, key, edit)? {
             Attempt::Done(changed) => return Ok(Outcome::Done(changed)),
             Attempt::RunAsWritten => return Ok(Outcome::RunAsWritten),
@@ -70,6 +71,8 @@ struct Staged<'a> {
     core: &'a Core,
     reserved_bytes: u64,
     head: Option<SlotId>,
+    /// Ranges that the head has room for.
+    head_ranges: usize,
     /// Filled slots: value offset, length, buffer, slot.
     slots: Vec<(u64, u32, BufferId, SlotId)>,
     /// Checksums of the slots, if the store wants them at entry.
@@ -109,6 +112,7 @@ impl<'a> Staged<'a> {
             core,
             reserved_bytes,
             head: None,
+            head_ranges: count + old_ranges,
             slots: Vec::with_capacity(count),
             checks: Vec::new(),
         };
@@ -181,8 +185,9 @@ fn attempt(
     if core.is_persistent() && data.len() as u64 > core.dram.capacity() / ARENA_PART_MAX {
         return Ok(Attempt::RunAsWritten);
     }
-    let grows = index_bytes(key, data.len(), buffer_size);
-    if !matches!(edit, Edit::Delete) && !core.index.budget().allows(grows) {
+    if edit.may_grow_index()
+        && !core.index.budget().allows(index_bytes(key, data.len(), buffer_size))
+    {
         fail!(
             NoMemory,
             "the index uses {} of {} bytes; raise memory_budget or delete blobs",
@@ -280,11 +285,20 @@ fn publish(
         }
         let (entry, dir) = stripe.get_with_dir(hash, bucket.id, key);
         let Some(entry) = entry else { fail!(Internal, "an entry vanished under its lock") };
+        let edits = !matches!(edit, Edit::Replace(_) | Edit::Delete);
+        if edits && !allows_memory_edit(&entry.visible) {
+            // Written behind since it was looked at: the version is the same, the buffer clean.
+            return Ok(Attempt::RunAsWritten);
+        }
         let ranges = match edit {
             Edit::Replace(_) => staged.ranges().collect(),
             Edit::Delete => Vec::new(),
             _ => merged_ranges(core, dir, entry, &cut, len, &staged),
         };
+        if staged.head.is_some() && ranges.len() > staged.head_ranges {
+            // A read has admitted more since the head was sized.
+            return Ok(Attempt::Changed);
+        }
         let value = match edit {
             Edit::Delete => Value::Absent,
             Edit::Replace(_) => replaced(core, &staged),

@@ -172,6 +172,11 @@ impl Index {
         (partition..STRIPES).step_by(PARTITIONS)
     }
 
+    /// Wakes everybody who waits for a claim, to look at the store's state.
+    pub fn wake_all_waiting(&self) {
+        self.stripes.iter().for_each(|stripe| stripe.released.wake_all());
+    }
+
     /// Memory of index and table.
     pub fn budget(&self) -> &MemoryBudget {
         &self.budget

@@ -8,10 +8,10 @@ use crate::io::Device;
 use crate::io::buffer::AlignedBuf;
 use crate::limits::{BLOCK, CHECK_BLOCK};
 use crate::log::batch::{BatchExpect, BatchFault, BatchView, decode_header, peek_header_len};
-use crate::log::record::{BufferDef, Record};
+use crate::log::record::BufferDef;
 use crate::log::superblock::{Cut, LogStart};
 use crate::log::tail::{Ahead, LogTail};
-use crate::types::{BatchSeq, Epoch, Place, SegmentId, TierSegment, Uuid};
+use crate::types::{BatchSeq, Epoch, Place, TierSegment, Uuid};
 
 /// Bytes read at once: the log is read in order.
 const WINDOW: usize = 1 << 20;
@@ -114,9 +114,13 @@ pub fn scan(device: &dyn Device, start: LogStart, expect: &LogExpect<'_>) -> Res
                 scan.offsets.push(offset);
                 scan.batches.push(view);
             }
-            Err(Stop::Fault(fault)) => {
+            Err(Stop::Fault(fault)) if fault.may_be_torn() => {
                 scan.fault = fault;
                 break;
+            }
+            Err(Stop::Fault(fault)) => {
+                let place = format!("batch {} at the end of the log", scan.tail.next_seq.0);
+                return Err(fault.to_error(place));
             }
             Err(Stop::Error(error)) => return Err(error),
         }
@@ -243,69 +247,59 @@ fn watermark_beyond(
     Ok(highest)
 }
 
-/// The first batch above `watermark` whose data did not land, by its place in the scan.
-pub fn first_not_landed(
-    scan: &Scan,
-    devices: &[std::sync::Arc<dyn Device>],
-    watermark: BatchSeq,
-) -> Result<Option<usize>> {
-    let mut readers: Vec<_> = devices.iter().map(|device| WindowReader::new(&**device)).collect();
-    for (at, batch) in scan.batches.iter().enumerate() {
-        if batch.identity.seq <= watermark {
-            continue;
-        }
-        for record in batch.records() {
-            for def in record.buffers() {
-                if !is_landed(def, &mut readers)? {
-                    return Ok(Some(at));
-                }
-            }
-        }
-    }
-    Ok(None)
+/// Looks whether data that the log names has reached its device.
+pub struct Landing<'a> {
+    readers: Vec<WindowReader<'a>>,
 }
 
-/// Whether the stored bytes of a buffer match its checksums.
-fn is_landed(def: &BufferDef, readers: &mut [WindowReader<'_>]) -> Result<bool> {
-    let Place::Device { tier, offset } = def.location.place() else { return Ok(false) };
-    let Some(reader) = readers.get_mut(tier.index()) else { return Ok(false) };
-    let stored = reader.bytes(offset, def.stored_len as usize)?;
-    Ok(stored.len() == def.stored_len as usize
-        && stored.chunks(CHECK_BLOCK).map(crc32fast::hash).eq(def.checks.iter().copied()))
+impl<'a> Landing<'a> {
+    /// Over the tiers' devices.
+    pub fn new(devices: &'a [std::sync::Arc<dyn Device>]) -> Landing<'a> {
+        Landing { readers: devices.iter().map(|device| WindowReader::new(&**device)).collect() }
+    }
+
+    /// Whether the stored bytes of a buffer match its checksums.
+    pub fn has(&mut self, def: &BufferDef) -> Result<bool> {
+        let Place::Device { tier, offset } = def.location.place() else { return Ok(false) };
+        let Some(reader) = self.readers.get_mut(tier.index()) else { return Ok(false) };
+        let stored = reader.bytes(offset, def.stored_len as usize)?;
+        Ok(stored.len() == def.stored_len as usize
+            && stored.chunks(CHECK_BLOCK).map(crc32fast::hash).eq(def.checks.iter().copied()))
+    }
 }
 
 impl Scan {
     /// Discards the batches from `at` on: they do not count.
     pub fn cut(&mut self, at: usize, segment_size: u64) {
+        let Some(first) = self.batches.get(at).map(|batch| batch.identity.seq) else { return };
         self.batches.truncate(at);
-        let Some(cut) = self.offsets.get(at).copied() else { return };
         self.offsets.truncate(at);
-        let segment = SegmentId((cut / segment_size) as u32);
-        let history: Vec<LogStart> = self.tail.history.iter().copied().collect();
-        self.tail.history.retain(|start| start.offset <= cut);
-        if let Some(start) = history.iter().find(|start| start.segment.segment == segment) {
-            self.tail.segment = start.segment;
-            self.tail.generation = start.generation;
+        // A segment that begins with a discarded batch is the one ahead again; the log's first
+        // segment stays even if nothing of it is left.
+        while self.tail.history.len() > 1
+            && self.tail.history.back().is_some_and(|start| start.seq >= first)
+        {
+            self.tail.history.pop_back();
         }
-        self.tail.used = cut % segment_size;
-        let last = self.batches.last();
-        let first = history.first();
-        self.tail.chain = last.map_or(first.map_or(0, |start| start.chain), |batch| batch.crc);
-        self.tail.next_seq = match (last, first) {
-            (Some(last), _) => last.identity.seq.next(),
-            (None, Some(first)) => first.seq,
-            (None, None) => BatchSeq(1),
-        };
-        self.tail.ahead = last
-            .and_then(|batch| batch.identity.next)
-            .map(|(segment, generation)| Ahead { segment, generation, ready: true });
-    }
-
-    /// Every record, with the batch it is in.
-    pub fn records(self) -> impl Iterator<Item = (BatchSeq, Record)> {
-        self.batches.into_iter().flat_map(|batch| {
-            let seq = batch.identity.seq;
-            batch.into_records().into_iter().map(move |record| (seq, record))
-        })
+        let Some(start) = self.tail.history.back().copied() else { return };
+        self.tail.segment = start.segment;
+        self.tail.generation = start.generation;
+        self.tail.next_seq = first;
+        match (self.batches.last(), self.offsets.last()) {
+            (Some(last), Some(offset)) => {
+                self.tail.used = offset % segment_size + u64::from(last.shape.total_len);
+                self.tail.chain = last.crc;
+                self.tail.ahead = last.identity.next.map(|(segment, generation)| Ahead {
+                    segment,
+                    generation,
+                    ready: true,
+                });
+            }
+            _ => {
+                self.tail.used = start.offset % segment_size;
+                self.tail.chain = start.chain;
+                self.tail.ahead = None;
+            }
+        }
     }
 }

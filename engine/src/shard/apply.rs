@@ -174,9 +174,7 @@ fn finish_behind(
         }
         for (slot, buffer) in slots {
             // A newer visible version may still have the buffer in this slot alone.
-            let needed =
-                core.table.get(*buffer).is_some_and(|row| row.location == Location::dram(*slot));
-            if !needed {
+            if !is_dirty_in(core, &entry.visible, *slot, *buffer) {
                 core.dram.mark_clean(*slot, *buffer);
             }
         }
@@ -191,6 +189,19 @@ fn finish_behind(
     }
     core.counters.written_behind.fetch_add(1, Ordering::Relaxed);
     core.index.stripe(hash).released.wake_all();
+}
+
+/// Whether a state has a buffer in this slot and nowhere else.
+fn is_dirty_in(core: &Core, state: &BlobState, slot: SlotId, buffer: BufferId) -> bool {
+    let here = Location::dram(slot);
+    match &state.value {
+        Value::Absent | Value::Zeros => false,
+        Value::Lone(lone) => lone.location == here,
+        Value::Mapped(map) => {
+            map.extents().iter().any(|extent| extent.buffer == buffer)
+                && core.table.get(buffer).is_some_and(|row| row.location == here)
+        }
+    }
 }
 
 /// Makes a claimed key's logged state visible and ends the claim.

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::api::change::may_ride_inline;
 use crate::core::{BufferName, Change, Commit, Core, NewBuffer, Origin, Payload, Request, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::entry::Entry;
 use crate::index::state::{BlobState, Buffer, Checks, Value, checksums};
 use crate::io::runtime::Nanos;
 use crate::io::wait::{Sender, WaitList, first, oneshot};
-use crate::limits::INLINE_MAX;
 use crate::shard::ShardContext;
 use crate::shard::write::ValueWriter;
 use crate::tier::dram::OwnedPin;
@@ -124,8 +124,9 @@ impl DirtyQueue {
             let mut inner = self.inner.lock();
             inner.running.retain(|running| running.number != item.number);
             if matches!(outcome, Outcome::Later) {
-                // At the front: a drain waits for its number.
-                inner.waiting.push_front(item);
+                // In the order of the numbers: a drain waits for its own.
+                let at = inner.waiting.partition_point(|other| other.number < item.number);
+                inner.waiting.insert(at, item);
             } else {
                 for drain in inner.drains.iter_mut().filter(|drain| item.number < drain.before) {
                     drain.left -= 1;
@@ -145,6 +146,15 @@ impl DirtyQueue {
         self.changed.wake_all();
         for drain in replies {
             drain.reply.send(drain.error.map_or(Ok(()), Err));
+        }
+    }
+
+    /// The shard has ended: whoever waits for a drain is told.
+    pub fn abandon(&self, reason: Option<&Error>) {
+        let drains = std::mem::take(&mut self.inner.lock().drains);
+        for drain in drains {
+            let closed = || Error::new(ErrorKind::Closed, "the shard ended during a flush");
+            drain.reply.send(Err(reason.cloned().unwrap_or_else(closed)));
         }
     }
 
@@ -235,6 +245,8 @@ async fn write_key(context: &Rc<ShardContext>, writer: &Rc<ValueWriter>, item: I
                 let (bucket, key) = (snapshot.bucket, snapshot.key.clone());
                 if let Err(error) = write_snapshot(context, writer, item.hash, snapshot).await {
                     requeue_failed(&context.core, item.hash, bucket, &key);
+                    // A device that refuses is not asked again at once.
+                    context.io.sleep(RETRY).await;
                     outcome = Outcome::Failed(error);
                 }
             }
@@ -295,6 +307,7 @@ async fn write_snapshot(
     let version = snapshot.state.version;
     let mut slots = Vec::with_capacity(snapshot.pins.len());
     let mut buffers = Vec::with_capacity(snapshot.pins.len());
+    let mut inline_bytes = 0;
     for (buffer, pin) in snapshot.pins {
         slots.push((pin.slot(), buffer.id));
         let table = matches!(snapshot.state.value, Value::Mapped(_));
@@ -305,7 +318,8 @@ async fn write_snapshot(
             key: snapshot.key.clone(),
             version,
         };
-        match write_buffer(context, writer, buffer, pin, name).await {
+        let inline = may_ride_inline(&mut inline_bytes, pin.len());
+        match write_buffer(context, writer, buffer, pin, name, inline).await {
             Ok(new) => buffers.push(new),
             Err(error) => {
                 discard(core, &buffers);
@@ -351,6 +365,7 @@ async fn write_buffer(
     buffer: Buffer,
     pin: OwnedPin,
     name: BufferName,
+    inline: bool,
 ) -> Result<NewBuffer> {
     let (checks, logical_crc) = checksums(&pin);
     let checks = Checks::from_slice(&checks);
@@ -359,7 +374,7 @@ async fn write_buffer(
         return Err(Error::new(ErrorKind::Corrupt, message));
     }
     let buffer = Buffer { checks, logical_crc, ..buffer };
-    if pin.len() <= INLINE_MAX {
+    if inline {
         return Ok(NewBuffer { buffer, source: Source::Inline(Payload::Slot(pin)) });
     }
     let len = pin.len();

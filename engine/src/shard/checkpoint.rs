@@ -37,6 +37,8 @@ pub struct CheckpointSeed {
     pub kept: [BTreeSet<TierSegment>; 2],
     /// Records replayed: they count towards the next step.
     pub records: u64,
+    /// Bytes of the log replayed, likewise.
+    pub log_bytes: u64,
 }
 
 /// Where the next image goes.
@@ -63,10 +65,14 @@ impl Checkpointer {
         let empty = PartitionRef { cut: BatchSeq(0), len: 0, crc: 0, chunks: Vec::new() };
         let mut partitions = seed.partitions;
         partitions.resize(PARTITIONS, empty);
+        // The rotation goes on where the oldest image is: else a store that is opened for short
+        // times only would write the same partitions for ever and never trim its log.
+        let oldest = (0..PARTITIONS).min_by_key(|number| partitions[*number].cut).unwrap_or(0);
+        let next = oldest / STEP_PARTITIONS * STEP_PARTITIONS;
         Checkpointer {
             records: Cell::new(seed.records),
-            log_bytes: Cell::new(0),
-            next: Cell::new(0),
+            log_bytes: Cell::new(seed.log_bytes),
+            next: Cell::new(next),
             wanted: Cell::new(0),
             partitions: RefCell::new(partitions),
             kept: RefCell::new(seed.kept),

@@ -50,6 +50,7 @@ pub fn start(owner: &Rc<LogOwner>) {
             }
             if owner.context.is_stopping() {
                 if owner.is_quiet() {
+                    owner.stirred.wake_all();
                     return;
                 }
                 first(stirred, owner.context.io.sleep(STOP_POLL)).await;

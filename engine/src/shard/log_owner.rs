@@ -278,9 +278,13 @@ impl LogOwner {
         if self.is_short_of_room() && self.core().poisoned().is_none() {
             return false;
         }
-        // Changes of one key that overtook these were claimed before or make these stale.
+        // Behind the records whose place is fixed already. Changes of one key that overtook these
+        // were claimed before or make these stale.
         let mut queue = self.queue.borrow_mut();
-        self.held.borrow_mut().drain(..).rev().for_each(|item| queue.push_front(item));
+        let fixed = queue.iter().take_while(|item| item.checked).count();
+        let later = queue.split_off(fixed);
+        queue.extend(self.held.borrow_mut().drain(..));
+        queue.extend(later);
         true
     }
 
@@ -302,7 +306,14 @@ impl LogOwner {
                 self.give_back(items);
                 return Ok(true);
             }
-            encoded => encoded?,
+            Err(error) => {
+                for item in items {
+                    self.forget(&item.effect);
+                    apply::fail(self.core(), item.effect, &error);
+                }
+                return Err(error);
+            }
+            Ok(encoded) => encoded,
         };
         let Some((count, buf, flight_dsync, seq, total, offset)) = encoded else {
             self.give_back(items);
@@ -549,21 +560,27 @@ impl LogOwner {
             };
             let Some(flight) = flight else { break };
             match &flight.written {
-                Some(Ok(())) => self.apply(flight),
+                // A batch after one that failed is beyond the log's end: recovery will not see it.
+                Some(Ok(())) if self.core().poisoned().is_none() => self.apply(flight),
+                Some(Ok(())) => self.fail_flight(flight),
                 Some(Err(error)) => {
                     let error = error.clone();
                     poison_on_error(self.core(), "a log write failed", Err(error));
-                    let reason = self.core().poisoned().cloned();
-                    let reason = reason
-                        .unwrap_or_else(|| Error::new(ErrorKind::DeviceFailed, "the log failed"));
-                    for (effect, _) in flight.items {
-                        apply::fail(self.core(), effect, &reason);
-                    }
+                    self.fail_flight(flight);
                 }
                 None => break,
             }
         }
         self.pump();
+    }
+
+    fn fail_flight(&self, flight: Flight) {
+        let unknown = || Error::new(ErrorKind::DeviceFailed, "the log failed");
+        let reason = self.core().poisoned().cloned().unwrap_or_else(unknown);
+        for (effect, _) in flight.items {
+            self.forget(&effect);
+            apply::fail(self.core(), effect, &reason);
+        }
     }
 
     fn apply(self: &Rc<Self>, flight: Flight) {
@@ -659,7 +676,7 @@ impl LogOwner {
     fn keep_segment_ahead(self: Rc<Self>) {
         let owner = self.clone();
         self.context.spawner.spawn(Box::pin(async move {
-            while !owner.context.is_stopping() {
+            while !(owner.context.is_stopping() && owner.is_quiet()) {
                 let stirred = owner.stirred.ticket();
                 let space_changed = owner.core().space.changed.ticket();
                 if !owner.prepare_segment().await {

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::core::{Core, Request};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::runtime::{Actor, Turn};
 use crate::io::tasks::{Spawner, TaskSet};
 use crate::io::{IoDone, Ring, Wait};
@@ -152,6 +152,21 @@ impl Shard {
     }
 }
 
+impl Drop for Shard {
+    /// A shard that ends, by a panic above all, answers everybody who waits for it or comes later.
+    fn drop(&mut self) {
+        let core = &self.context.core;
+        if std::thread::panicking() {
+            core.poison(Error::new(
+                ErrorKind::Internal,
+                "a shard met a breach of the engine's invariants; reopen the store",
+            ));
+        }
+        core.shards[self.context.number].close();
+        core.dirty[self.context.number].abandon(core.poisoned());
+    }
+}
+
 impl Actor for Shard {
     fn turn(&mut self, may_sleep: bool) -> Turn {
         let mut progress = self.take_requests();
@@ -183,7 +198,7 @@ pub fn poison_on_error(core: &Core, what: &str, result: Result<()>) -> bool {
             "{what}: {}; the store takes no more changes until it is reopened",
             error.message()
         );
-        core.poison(crate::error::Error::new(crate::error::ErrorKind::DeviceFailed, message));
+        core.poison(Error::new(ErrorKind::DeviceFailed, message));
         return false;
     }
     true
