@@ -8,12 +8,15 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use crate::tier::space::packed_bytes;
 use crate::types::{SegmentId, TierId, TierSegment};
 
 /// Free segments above what data may use that the organizer keeps ready.
 pub const FREE_MARGIN: usize = 2;
-/// A fuller segment is not worth copying within its tier.
-const UTILISATION_MAX: f64 = 0.95;
+/// A fuller segment is not worth copying within its tier. Of what a packed segment holds at least:
+/// three buffers of 1 MiB in 4 MiB of segment cannot be packed any better. Admission promises no
+/// more than this part, so that where data must fit, some segment is emptier.
+const UTILISATION_MAX: f64 = 15.0 / 16.0;
 
 /// A sealed segment.
 #[derive(Clone, Copy, Debug)]
@@ -198,7 +201,8 @@ fn candidates(tier: &TierFacts) -> impl Iterator<Item = &SegmentFacts> {
 
 /// The segment whose cleaning pays most.
 fn cheapest(tier: &TierFacts) -> Option<&SegmentFacts> {
-    let utilisation = |segment: &SegmentFacts| segment.live_bytes as f64 / tier.segment_size as f64;
+    let packed = packed_bytes(tier.segment_size) as f64;
+    let utilisation = |segment: &SegmentFacts| segment.live_bytes as f64 / packed;
     candidates(tier)
         .filter(|segment| utilisation(segment) <= UTILISATION_MAX)
         .map(|segment| (benefit(utilisation(segment), segment.age), segment))
@@ -313,7 +317,7 @@ mod tests {
         let after = Duration::from_secs(3);
         let stuck = SegmentFacts { retry_after: Some(after), ..segment(1, 0.2, 9) };
         assert_eq!(plan_of(vec![tier(0, 8, 0.5, vec![stuck])]), Plan::Wait(after));
-        let tiers = vec![tier(0, 8, 0.5, vec![stuck, segment(2, 0.9, 1)])];
+        let tiers = vec![tier(0, 8, 0.5, vec![stuck, segment(2, 0.6, 1)])];
         assert_eq!(plan_of(tiers), relocate(0, 2, None, Need::Room));
     }
 

@@ -283,13 +283,19 @@ impl Tier {
     pub fn usable_bytes(&self) -> u64 {
         let reserve: u32 = self.reserve.iter().map(|part| part.load(Ordering::Acquire)).sum();
         let reserve = u64::from(reserve) + 1;
-        let per_segment = self.segment_size - BUFFER_SIZE_MAX as u64 - 64 * 1024;
+        let per_segment = packed_bytes(self.segment_size);
         (self.segments.len() as u64).saturating_sub(reserve) * per_segment / 16 * 15
     }
 }
 
 /// What a small buffer takes beside its bytes: its entry in a segment's summary.
 const SMALL_OVERHEAD: u64 = 64;
+
+/// Bytes of buffers that a packed segment holds at least: the next one did not fit, or its entry
+/// in the summary.
+pub fn packed_bytes(segment_size: u64) -> u64 {
+    segment_size - BUFFER_SIZE_MAX as u64 - 64 * 1024
+}
 
 /// Bytes a buffer takes in a segment: small ones are packed, others aligned to the block.
 pub fn footprint(stored_len: u32) -> u64 {
