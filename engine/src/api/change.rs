@@ -278,6 +278,8 @@ pub async fn change(
         Edit::Delete => Change::Delete,
         _ => draft(core, bucket, &claim, edit, cut, len, buffer_size).await?,
     };
+    // The log may have to wait for room that our pin keeps from being reused.
+    claim.before.release();
     commit(core, &mut claim, change, level).await?;
     core.counters.logged_changes.fetch_add(1, Ordering::Relaxed);
     Ok(Changed { version: claim.version, offset })

@@ -45,7 +45,7 @@ pub struct Held {
     pub state: BlobState,
     resident: Vec<Resident>,
     /// Keeps a lone buffer's segment from being reused.
-    _lone_pin: Option<SegmentPin>,
+    lone_pin: Option<SegmentPin>,
 }
 
 struct Resident {
@@ -97,7 +97,7 @@ pub fn hold_state(
         }
     }
     let lone_pin = state.lone().and_then(|lone| core.space.pin(lone.location));
-    Held { hash, key, state, resident, _lone_pin: lone_pin }
+    Held { hash, key, state, resident, lone_pin }
 }
 
 /// A piece of the caller's buffer that must come from a device.
@@ -108,6 +108,12 @@ struct Cold {
 }
 
 impl Held {
+    /// Lets go of the bytes, and of the room they keep from being reused: before a wait for room.
+    pub fn release(&mut self) {
+        self.resident.clear();
+        self.lone_pin = None;
+    }
+
     fn map(&self) -> Option<&Arc<Map>> {
         match &self.state.value {
             Value::Mapped(map) => Some(map),
