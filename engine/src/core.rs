@@ -335,6 +335,8 @@ pub enum Request {
     Flush(Sender<Result<()>>),
     /// Free what may be reused, now. Shard 0.
     Reclaim,
+    /// Seal the segments that the shard writes to, so that they can be cleaned: nothing else can.
+    SealOpen,
     /// End: write what is left, then stop.
     Stop,
 }

@@ -53,6 +53,7 @@ pub fn gather(core: &Core, memory: &mut Memory) -> Facts {
         facts.demoting = *demoting;
         if facts.is_needy() {
             facts.sealed = sealed(tier, &memory.backoff, now);
+            facts.open_segments = open(tier);
         }
         tiers.push(facts);
     }
@@ -71,8 +72,13 @@ pub fn of_tier(tier: &Tier) -> TierFacts {
         watermark_high: tier.watermark_high,
         watermark_low: tier.watermark_low,
         demoting: false,
+        open_segments: 0,
         sealed: Vec::new(),
     }
+}
+
+fn open(tier: &Tier) -> usize {
+    tier.segments().iter().filter(|segment| segment.state() == SegmentState::Open).count()
 }
 
 fn sealed(tier: &Tier, backoff: &BackOff, now: Nanos) -> Vec<SegmentFacts> {

@@ -121,7 +121,8 @@ impl Mover {
         result.map(|()| tally)
     }
 
-    /// Closes the open segments. The last call.
+    /// Closes the open segments and forgets what has not been sent: after [`finish`](Self::finish),
+    /// or at the end.
     pub async fn close(&mut self) {
         for stream in self.streams.values_mut() {
             // Not sent: the buffers stay where they are.

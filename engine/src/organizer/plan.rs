@@ -52,6 +52,8 @@ pub struct TierFacts {
     pub watermark_low: f64,
     /// The high watermark was passed and the low one is not reached yet.
     pub demoting: bool,
+    /// Segments that somebody writes to. May be left at zero as well.
+    pub open_segments: usize,
     /// The sealed segments; may be left empty where [`is_needy`](Self::is_needy) is false.
     pub sealed: Vec<SegmentFacts>,
 }
@@ -83,6 +85,8 @@ pub enum Plan {
     Wait(Duration),
     /// Free the segments that are empty.
     Reclaim,
+    /// Seal the segments that are written to: on a small tier they may be all there is.
+    SealOpen,
     /// Empty a segment.
     Relocate {
         /// Which.
@@ -191,6 +195,9 @@ fn plan_tier(tier: &TierFacts, slower: Option<TierId>, reclaim_stuck: bool) -> P
     match tier.sealed.iter().filter_map(|segment| segment.retry_after).min() {
         Some(after) => Plan::Wait(after),
         None if reclaimable => Plan::Reclaim,
+        None if tier.free_segments <= tier.floor_segments && tier.open_segments > 0 => {
+            Plan::SealOpen
+        }
         None => Plan::Nothing,
     }
 }
@@ -247,6 +254,7 @@ mod tests {
             watermark_high: 0.85,
             watermark_low: 0.7,
             demoting: live > 0.85,
+            open_segments: 0,
             sealed,
         }
     }

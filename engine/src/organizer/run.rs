@@ -105,6 +105,7 @@ impl Organizer {
                     continue;
                 }
                 Plan::Reclaim => self.reclaim().await,
+                Plan::SealOpen => self.seal_open().await,
                 Plan::Relocate { victim, demote_to, need } => {
                     self.empty(victim, demote_to, need).await
                 }
@@ -117,6 +118,15 @@ impl Organizer {
             }
         }
         self.mover.close().await;
+    }
+
+    /// Has the segments sealed that anybody writes to. The next plan sees them.
+    async fn seal_open(&mut self) -> bool {
+        self.mover.close().await;
+        for shard in &self.core.shards {
+            shard.push(Request::SealOpen).await;
+        }
+        false
     }
 
     /// Has empty segments freed. False if none was.

@@ -132,6 +132,7 @@ impl Shard {
             }
             (Request::Flush(reply), Some(log)) => log.flush(reply),
             (Request::Reclaim, Some(log)) => log.reclaim_soon(),
+            (Request::SealOpen, _) => self.writer.seal_all(),
             (Request::Stop, _) => {
                 context.stopping.set(true);
                 self.context.core.dirty[context.number].wake();
