@@ -450,9 +450,11 @@ impl Replay {
         for (id, (name, options)) in &self.buckets {
             target.buckets.insert(*id, name, *options);
         }
-        self.rows.into_values().for_each(|def| target.table.define(from_record(&def)));
-        let mut blobs: Vec<_> = self.blobs.into_iter().collect();
         // The order of a hash map differs from run to run; the simulator must not.
+        let mut rows: Vec<_> = self.rows.into_values().collect();
+        rows.sort_unstable_by_key(|def| def.id);
+        rows.iter().for_each(|def| target.table.define(from_record(def)));
+        let mut blobs: Vec<_> = self.blobs.into_iter().collect();
         blobs.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         for ((bucket, key), staged) in blobs {
             if self.buckets.contains_key(&bucket) {
