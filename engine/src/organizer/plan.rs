@@ -192,12 +192,14 @@ fn plan_tier(tier: &TierFacts, slower: Option<TierId>, reclaim_stuck: bool) -> P
         let need = if tier.demoting { Need::Watermark } else { Need::Room };
         return relocate(victim, slower, need);
     }
+    // Also while a segment waits for its retry: what lives there may be that of a change which
+    // waits for this very room.
+    if tier.free_segments <= tier.floor_segments && tier.open_segments > 0 {
+        return Plan::SealOpen;
+    }
     match tier.sealed.iter().filter_map(|segment| segment.retry_after).min() {
         Some(after) => Plan::Wait(after),
         None if reclaimable => Plan::Reclaim,
-        None if tier.free_segments <= tier.floor_segments && tier.open_segments > 0 => {
-            Plan::SealOpen
-        }
         None => Plan::Nothing,
     }
 }

@@ -59,7 +59,7 @@ impl Actor for Owner {
                     }
                 }
                 Request::Reclaim => drop(self.core.space.reclaim(BatchSeq(0))),
-                Request::SegmentOpened(..) => {}
+                Request::SegmentOpened(..) | Request::SealOpen => {}
                 _ => panic!("the organizer asked for something else"),
             }
         }
