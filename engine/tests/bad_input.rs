@@ -10,7 +10,8 @@ use isotherm::config::{Config, ConfigBuilder, Tier};
 use isotherm::limits::{BUCKET_NAME_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_MAX};
 use isotherm::log::superblock::{SUPERBLOCK_LEN, SUPERBLOCK_SLOTS, Superblock};
 use isotherm::{
-    Bucket, BucketOptions, Durability, Error, ErrorKind, PutOptions, Result, ScanRange, Scope, Store,
+    Bucket, BucketOptions, Durability, Error, ErrorKind, PutOptions, Result, ScanRange, Scope,
+    Store,
 };
 
 struct Place {
@@ -163,7 +164,11 @@ fn names_of_nothing_are_told_apart_from_wrong_names() {
     expect(store.open_bucket("c").map(drop), ErrorKind::BucketNotFound, &["c"]);
     expect(store.destroy_bucket("c"), ErrorKind::BucketNotFound, &["c"]);
     expect(store.flush(Scope::Bucket("c")), ErrorKind::BucketNotFound, &["c"]);
-    expect(store.create_bucket("b", BucketOptions::default()).map(drop), ErrorKind::BucketExists, &["b"]);
+    expect(
+        store.create_bucket("b", BucketOptions::default()).map(drop),
+        ErrorKind::BucketExists,
+        &["b"],
+    );
     let options = BucketOptions { buffer_size: Some(100_000), ..BucketOptions::default() };
     expect(store.create_bucket("c", options).map(drop), ErrorKind::InvalidArgument, &["100000"]);
 }
@@ -214,7 +219,9 @@ fn a_buffer_that_is_too_small_is_told_the_needed_size() {
     let place = Place::new();
     let store = place.open();
     let bucket = store.bucket("b").unwrap();
-    for (level, len) in [(Durability::Memory, 1000), (Durability::Written, 1000), (Durability::Written, 3 << 20)] {
+    for (level, len) in
+        [(Durability::Memory, 1000), (Durability::Written, 1000), (Durability::Written, 3 << 20)]
+    {
         bucket.put_with(b"k", &vec![5; len], level.into()).unwrap();
         for room in [0, 1, len - 1] {
             let got = bucket.get_into(b"k", &mut vec![0; room]);
@@ -301,7 +308,10 @@ fn an_index_that_outgrows_the_budget_refuses_the_put_and_goes_on_after_deletes()
         key
     };
     let refused = (0..100_000).find_map(|number| {
-        bucket.put_with(&key(number), b"", Durability::Memory.into()).err().map(|error| (number, error))
+        bucket
+            .put_with(&key(number), b"", Durability::Memory.into())
+            .err()
+            .map(|error| (number, error))
     });
     let (count, error) = refused.expect("100000 keys of 1 KiB fit in 40 MiB");
     assert_eq!(error.kind(), ErrorKind::NoMemory, "{error}");
@@ -337,14 +347,26 @@ fn configurations_that_make_no_sense_are_refused() {
         .build()
         .and_then(|config| Store::open(place.store(), config).map(drop));
     expect(two_names, wrong, &["same"]);
-    expect(Config::builder().tier(Tier::dram("8MiB")).memory_budget("16MiB").build(), wrong, &["memory_budget"]);
+    expect(
+        Config::builder().tier(Tier::dram("8MiB")).memory_budget("16MiB").build(),
+        wrong,
+        &["memory_budget"],
+    );
     expect(Config::builder().tier(Tier::nvme("1MiB")).build(), wrong, &["capacity"]);
     expect(Config::builder().tier(Tier::dram("many")).build(), wrong, &["capacity"]);
     expect(Config::builder().shards(0).build(), wrong, &["shards"]);
     expect(Config::builder().shards(9).build(), wrong, &["shards"]);
     expect(Config::from_toml("shard = 3"), wrong, &["shard", "shards"]);
-    expect(Config::from_toml("[[tier]]\nkind = \"nvme\"\ncapacty = \"1GiB\""), wrong, &["capacity"]);
-    expect(ConfigBuilder::default().set("flush_intervall", "1s").map(drop), wrong, &["flush_interval"]);
+    expect(
+        Config::from_toml("[[tier]]\nkind = \"nvme\"\ncapacty = \"1GiB\""),
+        wrong,
+        &["capacity"],
+    );
+    expect(
+        ConfigBuilder::default().set("flush_intervall", "1s").map(drop),
+        wrong,
+        &["flush_interval"],
+    );
     let huge = Config::builder().tier(Tier::nvme("512TiB")).build().unwrap();
     expect(Store::open(place.store(), huge).map(drop), wrong, &["free"]);
     // After all that, the place is as good as new.
@@ -355,20 +377,33 @@ fn configurations_that_make_no_sense_are_refused() {
 fn directories_that_are_missing_or_no_directories_are_refused() {
     let place = Place::new();
     let no_store = || small().create(false).build().unwrap();
-    expect(Store::open(place.path("nothing"), no_store()).map(drop), ErrorKind::StoreNotFound, &["nothing"]);
+    expect(
+        Store::open(place.path("nothing"), no_store()).map(drop),
+        ErrorKind::StoreNotFound,
+        &["nothing"],
+    );
     assert!(!place.path("nothing").exists());
     fs::create_dir(place.path("empty")).unwrap();
-    expect(Store::open(place.path("empty"), no_store()).map(drop), ErrorKind::StoreNotFound, &["empty"]);
+    expect(
+        Store::open(place.path("empty"), no_store()).map(drop),
+        ErrorKind::StoreNotFound,
+        &["empty"],
+    );
     assert_eq!(fs::read_dir(place.path("empty")).unwrap().count(), 0);
     let far = place.path("no/such/parent");
-    let error = expect(Store::open(&far, small().build().unwrap()).map(drop), ErrorKind::Io, &["parent"]);
+    let error =
+        expect(Store::open(&far, small().build().unwrap()).map(drop), ErrorKind::Io, &["parent"]);
     assert!(!error.message().is_empty());
     fs::write(place.path("file"), b"text").unwrap();
     assert!(Store::open(place.path("file"), small().build().unwrap()).is_err());
     assert_eq!(fs::read(place.path("file")).unwrap(), b"text");
     let elsewhere = Tier::nvme("64MiB").path(place.path("no-directory/tier"));
     let config = Config::builder().tier(elsewhere).build().unwrap();
-    expect(Store::open(place.store(), config).map(drop), ErrorKind::InvalidConfig, &["no-directory"]);
+    expect(
+        Store::open(place.store(), config).map(drop),
+        ErrorKind::InvalidConfig,
+        &["no-directory"],
+    );
 }
 
 #[test]
@@ -386,7 +421,11 @@ fn a_directory_that_may_not_be_written_is_refused() {
     fs::set_permissions(&closed, Permissions::from_mode(0o500)).unwrap();
     let opened = Store::open(closed.join("store"), small().build().unwrap()).map(drop);
     expect(opened, ErrorKind::PermissionDenied, &["closed"]);
-    expect(Store::open(&closed, small().build().unwrap()).map(drop), ErrorKind::PermissionDenied, &["closed"]);
+    expect(
+        Store::open(&closed, small().build().unwrap()).map(drop),
+        ErrorKind::PermissionDenied,
+        &["closed"],
+    );
 }
 
 #[test]
@@ -548,7 +587,8 @@ fn an_old_copy_of_a_tier_is_refused() {
 fn tiers_configured_otherwise_than_the_store_has_them_are_refused() {
     let place = Place::filled();
     let wrong = ErrorKind::InvalidConfig;
-    let open = |config: ConfigBuilder| Store::open(place.store(), config.build().unwrap()).map(drop);
+    let open =
+        |config: ConfigBuilder| Store::open(place.store(), config.build().unwrap()).map(drop);
     let dram = || Config::builder().tier(Tier::dram("8MiB"));
     expect(open(dram().tier(Tier::nvme("64MiB"))), wrong, &["2"]);
     expect(open(dram().tier(Tier::nvme("64MiB")).tier(Tier::hdd("128MiB"))), wrong, &["capacity"]);

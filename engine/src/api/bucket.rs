@@ -82,11 +82,17 @@ pub struct BufferPlace {
     pub heat: f32,
 }
 
+#[inline]
 fn check_key(key: &[u8]) -> Result<()> {
     if key.is_empty() || key.len() > KEY_LEN_MAX {
-        fail!(InvalidArgument, "a key has 1 to {KEY_LEN_MAX} bytes, this one has {}", key.len());
+        return refuse_key(key);
     }
     Ok(())
+}
+
+#[cold]
+fn refuse_key(key: &[u8]) -> Result<()> {
+    fail!(InvalidArgument, "a key has 1 to {KEY_LEN_MAX} bytes, this one has {}", key.len())
 }
 
 impl Bucket {
@@ -312,6 +318,7 @@ impl Bucket {
         Ok(Got { copied, value_len })
     }
 
+    #[inline]
     fn read(&self, key: &[u8], offset: u64, dst: &mut [u8], whole: bool) -> Result<Got> {
         self.check(key)?;
         let hash = self.core.index.hash(self.state.id, key);
@@ -324,9 +331,16 @@ impl Bucket {
             self.count_hit(copied);
             return Ok(Got { copied, value_len });
         }
+        self.read_miss(key, offset, dst, whole)
+    }
+
+    /// Apart from the hits, which would pay for its frame.
+    #[inline(never)]
+    fn read_miss(&self, key: &[u8], offset: u64, dst: &mut [u8], whole: bool) -> Result<Got> {
         self.wait(self.read_async(key, offset, dst, whole))
     }
 
+    #[inline]
     fn count_hit(&self, _bytes: usize) {
         self.core.counters.dram_hits.add_one();
     }

@@ -627,7 +627,8 @@ fn dram_copy(core: &Arc<Core>, claim: &Claim<'_>, data: &[u8], draft: &Draft) ->
         return None;
     }
     let slot = super::room::allocate(core, data.len())?;
-    let Some(head) = super::room::allocate(core, Dram::whole_head_len(claim.key.len())) else {
+    let Some(head) = super::room::allocate(core, Dram::whole_head_len(claim.key.len(), data.len()))
+    else {
         core.dram.discard(slot);
         return None;
     };

@@ -128,7 +128,7 @@ impl<'a> Staged<'a> {
         let head_len = match count + old_ranges {
             0 => return Some(staged),
             // Nothing old: a replacement, whose one piece is the value.
-            1 => Dram::whole_head_len(key.len()),
+            1 => Dram::whole_head_len(key.len(), data.len()),
             ranges => Dram::head_len(key.len(), ranges),
         };
         staged.head = Some(room::allocate(core, head_len)?);

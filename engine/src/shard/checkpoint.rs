@@ -245,6 +245,8 @@ impl LogOwner {
             ));
         };
         let (next_bucket, buckets) = core.buckets.for_root();
+        // Before the counter: others open segments meanwhile, and the counter is to be above all.
+        let segments = self.segments_in_use();
         Ok(Root {
             store: core.settings.store,
             seq: self.applied.get(),
@@ -253,7 +255,7 @@ impl LogOwner {
             next_generation: core.space.next_generation(),
             log_start: *start,
             buckets,
-            segments: self.segments_in_use(),
+            segments,
             partitions,
         })
     }

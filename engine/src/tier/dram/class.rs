@@ -44,6 +44,17 @@ const RECIPROCAL: [u64; Class::COUNT] = {
     table
 };
 
+/// Slots in a chunk: a division that every look at a slot would make.
+const SLOTS: [u16; Class::COUNT] = {
+    let mut table = [0; Class::COUNT];
+    let mut class = 0;
+    while class < Class::COUNT {
+        table[class] = (CHUNK_UNITS / UNITS[class] as usize) as u16;
+        class += 1;
+    }
+    table
+};
+
 /// One of the slot sizes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Class(u8);
@@ -104,7 +115,7 @@ impl Class {
     /// Slots in a chunk of this class.
     #[inline]
     pub(super) fn slots(self) -> usize {
-        CHUNK_UNITS / self.units()
+        usize::from(SLOTS[self.index()])
     }
 
     /// The number of the slot that begins at, or covers, a unit of the chunk.

@@ -46,6 +46,28 @@ pub(super) unsafe fn load(from: *const u8, dst: &mut [u8]) {
     }
 }
 
+/// Fills `dst` from words, beginning at byte `at`: [`load`] for what is very short.
+#[inline]
+pub(super) fn load_short(from: &[AtomicU64], at: usize, dst: &mut [u8]) {
+    let word = |from: &AtomicU64| from.load(Ordering::Relaxed).to_ne_bytes();
+    let (words, tail) = dst.as_chunks_mut::<8>();
+    if at == 0 {
+        let mut from = from.iter();
+        for (to, from) in words.iter_mut().zip(&mut from) {
+            *to = word(from);
+        }
+        if let Some(from) = from.next() {
+            // Not `copy_from_slice`, which is a call.
+            tail.iter_mut().zip(word(from)).for_each(|(to, byte)| *to = byte);
+        }
+        return;
+    }
+    for (index, byte) in dst.iter_mut().enumerate() {
+        let at = at + index;
+        *byte = word(&from[at / 8])[at % 8];
+    }
+}
+
 unsafe fn store_words(to: *mut u8, bytes: &[u8]) {
     let skew = to.addr() & 7;
     let (first, rest) = bytes.split_at(bytes.len().min((8 - skew) & 7));

@@ -121,7 +121,7 @@ impl Arena {
     /// The table entry of a hash: number, and word (slot plus one).
     #[inline]
     pub(super) fn entry(&self, hash: u64) -> usize {
-        let within = (hash as usize / self.layout.stripes) & (self.layout.entries - 1);
+        let within = (hash as usize >> self.layout.stripe_bits) & (self.layout.entries - 1);
         self.stripe_of(hash) * self.layout.entries + within
     }
 
@@ -355,6 +355,13 @@ impl Dram {
         for (index, range) in new.ranges.iter().enumerate() {
             let range = arena.take_range(stripe.index, old.as_ref(), new.head, range, heat);
             arena.set_range(&record, index, &range);
+        }
+        if let [only] = new.ranges
+            && record.copied
+        {
+            arena.fill_copy(&record, only.slot);
+            let kept = old.as_ref().filter(|_| only.fresh.is_none());
+            arena.set_heat(new.head, kept.map_or(heat, |old| arena.heat(old.slot)));
         }
         arena.replace(stripe, &link, old.as_ref(), &record);
     }

@@ -15,6 +15,7 @@ use super::free::FreeList;
 use super::pool::{BORROW, ClassHints};
 use super::slot::{State, Word};
 use super::sweep::VictimList;
+use crate::types::SlotId;
 
 /// Slots that a sweeper claims at a time.
 const RUN: usize = 32;
@@ -197,10 +198,14 @@ impl Arena {
         let step = slots.div_ceil(SAMPLE);
         let (mut seen, mut stuck, mut heads, mut heat) = (0, 0, 0, 0);
         for index in (0..slots).step_by(step) {
-            let word = Word(self.state(Place { chunk, index, class }).load(Ordering::Relaxed));
+            let place = Place { chunk, index, class };
+            let word = Word(self.state(place).load(Ordering::Relaxed));
             seen += 1;
             match word.state() {
-                State::Clean if word.pins() == 0 => heat += word.frequency() as usize,
+                State::Clean if word.pins() == 0 => {
+                    let of_head = self.heat(SlotId(self.info(place).owner));
+                    heat += word.frequency().max(of_head) as usize;
+                }
                 State::Head => heads += 1,
                 State::Free => {}
                 _ => stuck += 1,

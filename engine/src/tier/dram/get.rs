@@ -1,10 +1,10 @@
 //! Gets without a lock: read, copy, then find out whether it was valid.
 //!
-//! A short copy out of one slot is optimistic: nothing is written but, while the slot is not yet
-//! hot, its frequency. A longer one pins the slots it needs, checks that the head was still the
+//! A very short value is copied out of its head, a short piece out of its one slot. Both are
+//! optimistic: nothing is written but, while head or slot is not yet hot, its frequency. A longer one pins the slots it needs, checks that the head was still the
 //! key's while it did, and copies in peace. Both retry when the stripe changed meanwhile.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::Dram;
 use super::arena::Arena;
@@ -44,19 +44,29 @@ enum Walk {
     Broken,
 }
 
+/// A read of a stripe's part of the directory that began when no change was under way.
+#[derive(Clone, Copy)]
+struct Reading<'a> {
+    sequence: &'a AtomicU64,
+    begin: u64,
+}
+
+impl Reading<'_> {
+    /// Whether all that was read since was the stripe's state at that moment.
+    #[inline]
+    fn is_valid(self) -> bool {
+        fence(Ordering::Acquire);
+        self.sequence.load(Ordering::Relaxed) == self.begin
+    }
+}
+
 impl Arena {
     /// The stripe's sequence, unless a change is under way.
     #[inline]
-    fn read_begin(&self, stripe: usize) -> Option<u64> {
-        let seen = self.sequence(stripe).load(Ordering::Acquire);
-        seen.is_multiple_of(2).then_some(seen)
-    }
-
-    /// Whether all that was read since `read_begin` was the stripe's state at that moment.
-    #[inline]
-    fn read_valid(&self, stripe: usize, begin: u64) -> bool {
-        fence(Ordering::Acquire);
-        self.sequence(stripe).load(Ordering::Relaxed) == begin
+    fn read_begin(&self, stripe: usize) -> Option<Reading<'_>> {
+        let sequence = self.sequence(stripe);
+        let begin = sequence.load(Ordering::Acquire);
+        begin.is_multiple_of(2).then_some(Reading { sequence, begin })
     }
 
     #[inline(always)]
@@ -118,12 +128,22 @@ impl Dram {
         dst: &mut [u8],
     ) -> DramGet {
         let key = KeyRef { hash, bucket, key };
-        for _ in 0..ATTEMPTS {
-            match self.get_once(&key, offset, dst) {
-                Attempt::Done(got) => return got,
-                Attempt::Changed => self.count_retry(),
+        match self.get_once(&key, offset, dst) {
+            Attempt::Done(got) => got,
+            Attempt::Changed => self.get_again(&key, offset, dst),
+        }
+    }
+
+    /// The rest of the attempts.
+    #[cold]
+    fn get_again(&self, key: &KeyRef<'_>, offset: u64, dst: &mut [u8]) -> DramGet {
+        for _ in 1..ATTEMPTS {
+            self.count_retry();
+            if let Attempt::Done(got) = self.get_once(key, offset, dst) {
+                return got;
             }
         }
+        self.count_retry();
         DramGet::Miss
     }
 
@@ -133,12 +153,12 @@ impl Dram {
         let key = KeyRef { hash, bucket, key };
         let stripe = self.arena.stripe_of(hash);
         for _ in 0..ATTEMPTS {
-            let Some(begin) = self.arena.read_begin(stripe) else {
+            let Some(reading) = self.arena.read_begin(stripe) else {
                 self.count_retry();
                 continue;
             };
             let walk = self.arena.walk(&key);
-            if self.arena.read_valid(stripe, begin) {
+            if reading.is_valid() {
                 match walk {
                     Walk::Found(record) => return Some((record.version, record.len)),
                     Walk::Absent | Walk::Broken => return None,
@@ -159,17 +179,42 @@ impl Dram {
     fn get_once(&self, key: &KeyRef<'_>, offset: u64, dst: &mut [u8]) -> Attempt {
         let arena = &self.arena;
         let stripe = arena.stripe_of(key.hash);
-        let Some(begin) = arena.read_begin(stripe) else { return Attempt::Changed };
+        let Some(reading) = arena.read_begin(stripe) else { return Attempt::Changed };
         let record = match arena.walk(key) {
             Walk::Found(record) => record,
-            Walk::Absent | Walk::Broken if arena.read_valid(stripe, begin) => {
+            Walk::Absent | Walk::Broken if reading.is_valid() => {
                 return Attempt::Done(DramGet::Miss);
             }
             Walk::Absent | Walk::Broken => return Attempt::Changed,
         };
         let want = record.len.saturating_sub(offset).min(dst.len() as u64) as usize;
+        if !record.copied || want == 0 {
+            return self.get_slot(key, offset, dst, &record, reading);
+        }
+        let Some(copy) = arena.copy_of(&record) else { return Attempt::Changed };
+        copy::load_short(copy, offset as usize, &mut dst[..want]);
+        if !reading.is_valid() {
+            return Attempt::Changed;
+        }
+        arena.warm_head(record.slot);
+        Attempt::Done(DramGet::Hit { copied: want, value_len: record.len })
+    }
+
+    /// Goes on with a get that no copy in the head answers. Apart, so that those that one does
+    /// answer get by with few registers.
+    #[inline(never)]
+    fn get_slot(
+        &self,
+        key: &KeyRef<'_>,
+        offset: u64,
+        dst: &mut [u8],
+        record: &Record,
+        reading: Reading<'_>,
+    ) -> Attempt {
+        let arena = &self.arena;
+        let want = record.len.saturating_sub(offset).min(dst.len() as u64) as usize;
         if want <= OPTIMISTIC_MAX
-            && let Some(range) = single_range(arena, &record, offset, want)
+            && let Some(range) = single_range(arena, record, offset, want)
         {
             let from = range.slot_offset as usize + (offset - range.value_offset) as usize;
             if !arena.in_bounds(&range, from, want) {
@@ -179,7 +224,7 @@ impl Dram {
             // SAFETY: inside a slot, so inside the mapping with whole words around it; writers
             // of slots use atomic words or `copy::store`.
             unsafe { copy::load(from, &mut dst[..want]) };
-            if !arena.read_valid(stripe, begin) {
+            if !reading.is_valid() {
                 return Attempt::Changed;
             }
             arena.warm(&range);
@@ -236,10 +281,10 @@ impl Dram {
     ) -> Pinned {
         let arena = &self.arena;
         let stripe = arena.stripe_of(key.hash);
-        let Some(begin) = arena.read_begin(stripe) else { return Pinned::Changed };
+        let Some(reading) = arena.read_begin(stripe) else { return Pinned::Changed };
         let record = match arena.walk(key) {
             Walk::Found(record) => record,
-            Walk::Absent | Walk::Broken if arena.read_valid(stripe, begin) => {
+            Walk::Absent | Walk::Broken if reading.is_valid() => {
                 return Pinned::Absent;
             }
             Walk::Absent | Walk::Broken => return Pinned::Changed,
@@ -263,7 +308,7 @@ impl Dram {
             }
             position += part as u64;
         }
-        if arena.read_valid(stripe, begin) { Pinned::Ready(record) } else { Pinned::Changed }
+        if reading.is_valid() { Pinned::Ready(record) } else { Pinned::Changed }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header | stripes: a line each | table: a head per entry | class per chunk | free list per chunk
-//! | slot metadata: room for the smallest slots in every chunk, touched as needed | chunks
+//! | heat of heads: a byte per slot unit | slot metadata: room for the smallest slots in every chunk, touched as needed | chunks
 //! ```
 //! Metadata stands apart from data and never becomes data, so a reader with an outdated idea of
 //! a chunk's class still finds a state word where it looks for one.
@@ -26,12 +26,15 @@ const BYTES_PER_ENTRY: usize = 512;
 pub(super) struct Layout {
     pub(super) chunks: usize,
     pub(super) stripes: usize,
+    /// Bits of a hash that choose the stripe.
+    pub(super) stripe_bits: u32,
     pub(super) stripes_at: usize,
     pub(super) table_at: usize,
     /// Table entries of a stripe, a power of two.
     pub(super) entries: usize,
     pub(super) classes_at: usize,
     pub(super) free_at: usize,
+    pub(super) heats_at: usize,
     pub(super) metas_at: usize,
     pub(super) data_at: usize,
     pub(super) total: usize,
@@ -51,17 +54,20 @@ impl Layout {
         let table_at = stripes_at + stripes * STRIPE_LINE;
         let classes_at = (table_at + stripes * entries * 4).next_multiple_of(4096);
         let free_at = (classes_at + chunks * 4).next_multiple_of(4096);
-        let metas_at = (free_at + chunks * 8).next_multiple_of(4096);
+        let heats_at = (free_at + chunks * 8).next_multiple_of(4096);
+        let metas_at = (heats_at + chunks * CHUNK_UNITS).next_multiple_of(4096);
         let data_at = (metas_at + chunks * CHUNK_UNITS * META).next_multiple_of(HUGE_PAGE);
         let total = data_at + chunks * CHUNK;
         Ok(Layout {
             chunks,
             stripes,
+            stripe_bits: stripes.trailing_zeros(),
             stripes_at,
             table_at,
             entries,
             classes_at,
             free_at,
+            heats_at,
             metas_at,
             data_at,
             total,

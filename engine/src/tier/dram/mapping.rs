@@ -1,7 +1,7 @@
 //! One anonymous mapping, reached through offsets and atomic words only.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 
@@ -11,9 +11,9 @@ const SMALL_PAGE: usize = 4096;
 
 /// Zeroed memory that is not backed until it is touched.
 ///
-/// Everything that may be read while another thread writes it goes through [`word`](Self::word)
-/// and [`half`](Self::half), or through `copy.rs`, which behaves like them. A word is never also
-/// accessed as a half.
+/// Everything that may be read while another thread writes it goes through [`word`](Self::word),
+/// [`half`](Self::half) and [`byte`](Self::byte), or through `copy.rs`, which behaves like them.
+/// A word is never also accessed as a half or a byte.
 pub(super) struct Mapping {
     raw: NonNull<u8>,
     raw_len: usize,
@@ -90,12 +90,33 @@ impl Mapping {
         unsafe { &*self.base.as_ptr().add(at).cast::<AtomicU64>() }
     }
 
+    /// So many words from a byte offset on, in one check; `None` unless all are inside.
+    #[inline]
+    pub(super) fn words(&self, at: usize, count: usize) -> Option<&[AtomicU64]> {
+        let room = self.len.checked_sub(at)? / 8;
+        if !at.is_multiple_of(8) || count > room {
+            return None;
+        }
+        // SAFETY: as for `word`, for each of them.
+        Some(unsafe {
+            std::slice::from_raw_parts(self.base.as_ptr().add(at).cast::<AtomicU64>(), count)
+        })
+    }
+
     /// The 32-bit word at a byte offset.
     #[inline]
     pub(super) fn half(&self, at: usize) -> &AtomicU32 {
         assert!(at.is_multiple_of(4) && at < self.len, "half offset out of the mapping");
         // SAFETY: as for `word`.
         unsafe { &*self.base.as_ptr().add(at).cast::<AtomicU32>() }
+    }
+
+    /// The byte at an offset.
+    #[inline]
+    pub(super) fn byte(&self, at: usize) -> &AtomicU8 {
+        assert!(at < self.len, "byte offset out of the mapping");
+        // SAFETY: as for `word`.
+        unsafe { &*self.base.as_ptr().add(at).cast::<AtomicU8>() }
     }
 
     /// The address of `len` bytes at an offset, checked to lie inside.

@@ -3,7 +3,8 @@
 //! One mapping, position-free: offsets instead of pointers, so that it can become a file of
 //! shared memory. `arena.rs` allocates slots, `slot.rs` says who may touch them, `directory.rs`
 //! changes heads under the stripe locks, `get.rs` reads without any, `sweep.rs` makes room,
-//! `drain.rs` moves it between sizes.
+//! `drain.rs` moves it between sizes. Very short values are also in their heads (`record.rs`),
+//! whose accesses `heat.rs` counts.
 //!
 //! A put allocates its slots and its head, fills them without a lock, and publishes under the
 //! stripe lock, where nothing can fail any more. Nothing here waits, and after construction
@@ -18,6 +19,7 @@ mod directory;
 mod drain;
 mod free;
 mod get;
+mod heat;
 mod lane;
 mod layout;
 mod mapping;
@@ -57,7 +59,7 @@ pub struct Dram {
 }
 
 impl Dram {
-    /// Reserves a tier of `capacity` bytes of slots (rounded down to whole MiB) and up to 40 % on
+    /// Reserves a tier of `capacity` bytes of slots (rounded down to whole MiB) and up to 41 % on
     /// top for metadata, as far as small slots need it. Touches next to nothing.
     ///
     /// # Errors
@@ -72,9 +74,10 @@ impl Dram {
         record::record_len(key_len, ranges)
     }
 
-    /// Bytes to allocate for the head of a key whose value is one slot's bytes from its begin.
-    pub fn whole_head_len(key_len: usize) -> usize {
-        record::whole_record_len(key_len)
+    /// Bytes to allocate for the head of a key whose value is one slot's bytes from its begin. If
+    /// the value is short they include room for a copy of it, which gets answer from.
+    pub fn whole_head_len(key_len: usize, value_len: usize) -> usize {
+        record::copied_record_len(key_len, value_len as u64)
     }
 
     /// A slot for `len` bytes (1..=1 MiB), the caller's alone until it is published or

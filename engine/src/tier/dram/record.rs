@@ -5,14 +5,18 @@
 //! 32 key length (u16) | whole (bit 16) | ranges (u32, from bit 32)    40 key, padded to 8
 //! then per range: value offset | slot (u32), length (u32) | slot offset (u32), generation (u32)
 //! or, if whole: slot (u32), generation (u32) of the one range, which is the whole value from
-//! the begin of its slot
+//! the begin of its slot, and, if copied (bit 17): the bytes of the value, padded to 8
 //! ```
-//! So the head of a small value with a key of up to 16 bytes is one cache line.
+//! So the head of a small value with a key of up to 16 bytes is one cache line, and with the copy
+//! of a value of up to [`COPY_MAX`] bytes two: a get of it reads nothing else, so it waits for
+//! memory once less often, and touches half as many lines.
 //!
 //! All words are atomic. A record does not change while linked, except `next`, and the slot of
-//! a range, which becomes [`ABSENT`] when evicted and a slot again when admitted.
+//! a range, which becomes [`ABSENT`] when evicted and a slot again when admitted. The copy is
+//! written before the record is linked and is of the record's own version, so it is right for as
+//! long as the record is linked, whatever becomes of the slot.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::arena::{Arena, order_reuse};
 use super::class::CHUNK;
@@ -24,11 +28,17 @@ pub const ZERO_SLOT: SlotId = SlotId(u32::MAX);
 /// The slot of a range that has been evicted.
 pub(super) const ABSENT: SlotId = SlotId(u32::MAX - 1);
 
-const KEY_AT: usize = 40;
+const HEAD_WORDS: usize = 5;
+const KEY_AT: usize = HEAD_WORDS * 8;
 const RANGE: usize = 24;
 const WHOLE_RANGE: usize = 8;
 /// The bit of the shape word that says so.
 const WHOLE: u64 = 1 << 16;
+/// The bit that says that a copy of the value follows the range.
+const COPIED: u64 = 1 << 17;
+/// Values up to this long are copied into their heads, where there is room. The slot stays: it is
+/// what is pinned, written behind and evicted.
+pub(super) const COPY_MAX: usize = 64;
 
 /// Bytes of a head record.
 pub(super) fn record_len(key_len: usize, ranges: usize) -> usize {
@@ -38,6 +48,19 @@ pub(super) fn record_len(key_len: usize, ranges: usize) -> usize {
 /// Bytes of the head record of a value that is one range in one slot.
 pub(super) fn whole_record_len(key_len: usize) -> usize {
     KEY_AT + key_len.next_multiple_of(8) + WHOLE_RANGE
+}
+
+/// Bytes of the head record of such a value with room for the copy, if it is to have one.
+pub(super) fn copied_record_len(key_len: usize, value_len: u64) -> usize {
+    match may_copy(value_len) {
+        true => whole_record_len(key_len) + (value_len as usize).next_multiple_of(8),
+        false => whole_record_len(key_len),
+    }
+}
+
+/// Whether a value of this length is copied into a head with room for it.
+fn may_copy(value_len: u64) -> bool {
+    (1..=COPY_MAX as u64).contains(&value_len)
 }
 
 /// A key and the hash of it and its bucket.
@@ -56,6 +79,7 @@ pub(super) struct Record {
     ranges_at: usize,
     pub(super) ranges: usize,
     pub(super) whole: bool,
+    pub(super) copied: bool,
     pub(super) version: Version,
     pub(super) len: u64,
 }
@@ -115,47 +139,55 @@ impl Arena {
     #[inline(always)]
     pub(super) fn look(&self, slot: SlotId, wanted: &KeyRef<'_>) -> Look {
         let at = self.data_at(slot);
-        // Records lie within a chunk: with this, all of KEY_AT and a key is inside the mapping.
-        let room = CHUNK.saturating_sub(slot.0 as usize * SLOT_UNIT % CHUNK);
-        if slot.0 as usize * SLOT_UNIT / CHUNK >= self.layout.chunks || room < KEY_AT {
+        // Of the length asked for: the address of what follows the key does not wait for the
+        // record's own. If they differ that is seen, and nothing but the head is looked at.
+        let key_len = wanted.key.len();
+        let key_words = key_len.div_ceil(8);
+        let words = self.map.words(at, KEY_AT / 8 + key_words);
+        let Some((head, key)) = words.and_then(|words| words.split_first_chunk::<HEAD_WORDS>())
+        else {
             return Look::Broken;
-        }
-        let first = self.get_word(at);
-        let shape = self.get_word(at + 32);
-        let key_len = shape as usize & 0xFFFF;
+        };
+        let [first, hash, version, len, shape] = head.each_ref();
+        let first = first.load(Ordering::Relaxed);
+        let shape = shape.load(Ordering::Relaxed);
         let next = (first as u32).checked_sub(1).map(SlotId);
-        if self.get_word(at + 8) != wanted.hash
+        if hash.load(Ordering::Relaxed) != wanted.hash
             || (first >> 32) as u32 != wanted.bucket.0
-            || key_len != wanted.key.len()
+            || shape as usize & 0xFFFF != key_len
+            || !key_equals(key, wanted.key)
         {
             return Look::Other(next);
         }
-        let ranges = (shape >> 32) as usize;
-        let ranges_at = at + KEY_AT + key_len.next_multiple_of(8);
-        let whole = shape & WHOLE != 0;
-        let fits = match whole {
-            true => ranges == 1 && whole_record_len(key_len) <= room,
-            false => record_len(key_len, ranges) <= room,
+        let len = len.load(Ordering::Relaxed);
+        let record = Record {
+            slot,
+            at,
+            ranges_at: at + KEY_AT + key_words * 8,
+            ranges: (shape >> 32) as usize,
+            whole: shape & WHOLE != 0,
+            copied: shape & COPIED != 0,
+            version: Version(version.load(Ordering::Relaxed)),
+            len,
         };
-        if !fits {
-            return Look::Broken;
-        }
-        if !self.key_equals(at + KEY_AT, wanted.key) {
-            return Look::Other(next);
-        }
-        let version = Version(self.get_word(at + 16));
-        let len = self.get_word(at + 24);
-        Look::Match(Record { slot, at, ranges_at, ranges, whole, version, len })
+        let fits = match shape == 1 << 32 | COPIED | WHOLE | key_len as u64 {
+            // Where the copy ends is checked when it is read.
+            true => may_copy(len),
+            false => self.fits_uncopied(&record, key_len),
+        };
+        if fits { Look::Match(record) } else { Look::Broken }
     }
 
     #[inline]
-    fn key_equals(&self, at: usize, key: &[u8]) -> bool {
-        let (words, tail) = key.as_chunks::<8>();
-        let same = |(index, word): (usize, &[u8; 8])| {
-            self.get_word(at + index * 8) == u64::from_ne_bytes(*word)
+    fn fits_uncopied(&self, record: &Record, key_len: usize) -> bool {
+        // Records lie within a chunk.
+        let room = CHUNK - record.slot.0 as usize * SLOT_UNIT % CHUNK;
+        let inside = record.slot.0 as usize * SLOT_UNIT / CHUNK < self.layout.chunks;
+        let fits = match record.whole {
+            true => record.ranges == 1 && whole_record_len(key_len) <= room,
+            false => record_len(key_len, record.ranges) <= room,
         };
-        words.iter().enumerate().all(same)
-            && (tail.is_empty() || self.get_word(at + words.len() * 8) == padded(tail))
+        inside && fits && !record.copied
     }
 
     /// The record in a slot that the caller knows to hold one, by the stripe lock.
@@ -169,6 +201,7 @@ impl Arena {
             ranges_at: at + KEY_AT + key_len.next_multiple_of(8),
             ranges: (shape >> 32) as usize,
             whole: shape & WHOLE != 0,
+            copied: shape & COPIED != 0,
             version: Version(self.get_word(at + 16)),
             len: self.get_word(at + 24),
         }
@@ -186,7 +219,8 @@ impl Arena {
     }
 
     /// Writes all of a record but its ranges and `next`, into a slot the caller is filling. A
-    /// whole one has one range, which is the value from the begin of its slot.
+    /// whole one has one range, which is the value from the begin of its slot; if it is short and
+    /// there is room, the record is to be `copied`, and the caller fills the copy in.
     pub(super) fn write_record(
         &self,
         slot: SlotId,
@@ -210,10 +244,13 @@ impl Arena {
         self.put_word(at + 8, key.hash);
         self.put_word(at + 16, version.0);
         self.put_word(at + 24, len);
-        let flag = if whole { WHOLE } else { 0 };
-        self.put_word(at + 32, (ranges as u64) << 32 | flag | key.key.len() as u64);
+        let copied = whole && may_copy(len) && copied_record_len(key.key.len(), len) <= room;
+        let flags = if whole { WHOLE } else { 0 } | if copied { COPIED } else { 0 };
+        self.put_word(at + 32, (ranges as u64) << 32 | flags | key.key.len() as u64);
+        self.set_heat(slot, 0);
         for (index, part) in key.key.chunks(8).enumerate() {
-            self.put_word(at + KEY_AT + index * 8, padded(part));
+            let word = part.try_into().map_or_else(|_| padded(part), u64::from_ne_bytes);
+            self.put_word(at + KEY_AT + index * 8, word);
         }
         self.record(slot)
     }
@@ -256,6 +293,22 @@ impl Arena {
         self.put_word(at + 16, slice | u64::from(range.slot_offset));
     }
 
+    /// Copies the value into a record that is `copied` and not linked yet, from the slot of its
+    /// range, whose bytes are final.
+    pub(super) fn fill_copy(&self, record: &Record, from: SlotId) {
+        let (from, to) = (self.data_at(from), record.ranges_at + WHOLE_RANGE);
+        for at in (0..record.len as usize).step_by(8) {
+            self.put_word(to + at, self.get_word(from + at));
+        }
+    }
+
+    /// The words of the copy in a record. Of one read without the lock they may be anything;
+    /// `None` if they cannot be one.
+    #[inline]
+    pub(super) fn copy_of(&self, record: &Record) -> Option<&[AtomicU64]> {
+        self.map.words(record.ranges_at + WHOLE_RANGE, (record.len as usize).div_ceil(8))
+    }
+
     /// The first range that ends beyond `offset`.
     #[inline]
     pub(super) fn range_from(&self, record: &Record, offset: u64) -> usize {
@@ -282,8 +335,21 @@ impl Arena {
     }
 }
 
+#[inline]
+fn key_equals(stored: &[AtomicU64], key: &[u8]) -> bool {
+    let (words, tail) = key.as_chunks::<8>();
+    let same = |(stored, word): (&AtomicU64, &[u8; 8])| {
+        stored.load(Ordering::Relaxed) == u64::from_ne_bytes(*word)
+    };
+    let last = stored.get(words.len());
+    stored.iter().zip(words).all(same)
+        && last.is_none_or(|last| last.load(Ordering::Relaxed) == padded(tail))
+}
+
+/// The last bytes of a key, fewer than 8, as the word they are stored as. No `memcpy`: a call
+/// costs more than all of the comparison.
+#[inline]
 fn padded(part: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word[..part.len()].copy_from_slice(part);
-    u64::from_ne_bytes(word)
+    let word = part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    u64::to_le(word)
 }

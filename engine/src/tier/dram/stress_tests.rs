@@ -1,7 +1,9 @@
 //! Readers without locks against writers, removers and evictors, on few keys and little room.
 //!
 //! Every value tells its key, its version and a checksum of both in each of its words, so a torn
-//! read, one of a reused slot, or one of another key's bytes shows.
+//! read, one of a reused slot, or one of another key's bytes shows. Every get must show the state
+//! left by the last change that had ended when it began, or a later one, so an outdated copy in a
+//! head shows too.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,13 +14,15 @@ use super::*;
 
 const KEYS: u64 = 24;
 const STRIPES: usize = 4;
-const SIZES: [usize; 6] = [64, 512, 1024, 4096, 70_000, 300_000];
+const SIZES: [usize; 9] = [8, 64, 512, 40, 1024, 4096, 70_000, 16, 300_000];
 
 struct Shared {
     dram: Dram,
     stripes: Vec<Mutex<DirStripe>>,
     stop: AtomicBool,
     versions: AtomicU64,
+    /// Of each key, the version of its last change that has ended.
+    floors: Vec<AtomicU64>,
     hits: AtomicU64,
     evictions: AtomicU64,
 }
@@ -35,18 +39,19 @@ fn word_of(key: u64, version: u64, at: usize) -> u64 {
 }
 
 fn value_of(key: u64, version: u64) -> Vec<u8> {
-    let size = SIZES[((key + version) % 6) as usize];
+    let size = SIZES[((key + version) % SIZES.len() as u64) as usize];
     (0..size).step_by(8).flat_map(|at| word_of(key, version, at).to_le_bytes()).take(size).collect()
 }
 
-/// The version that the bytes agree on.
-fn judge(key: u64, offset: usize, bytes: &[u8]) {
+/// The bytes must agree on a version, and it must not be older than this one.
+fn judge(key: u64, floor: u64, offset: usize, bytes: &[u8]) {
     let first = u64::from_le_bytes(bytes[..8].try_into().unwrap());
     let version = (first >> 20) & 0xF_FFFF_FFFF;
     for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
         let expected = word_of(key, version, offset + index * 8);
         assert_eq!(u64::from_le_bytes(*word), expected, "key {key}: torn or foreign at {index}");
     }
+    assert!(version >= floor, "key {key}: version {version} after {floor}");
 }
 
 impl Shared {
@@ -56,8 +61,12 @@ impl Shared {
         let piece =
             if version.is_multiple_of(3) { value.len().div_ceil(32) * 8 } else { value.len() };
         let count = value.len().div_ceil(piece);
-        let Some(head) = self.dram.alloc(Dram::head_len(16, count)) else {
-            return self.make_room(128);
+        let head_len = match count {
+            1 => Dram::whole_head_len(16, value.len()),
+            _ => Dram::head_len(16, count),
+        };
+        let Some(head) = self.dram.alloc(head_len) else {
+            return self.make_room(head_len);
         };
         let mut ranges = Vec::new();
         for (index, part) in value.chunks(piece).enumerate() {
@@ -70,8 +79,22 @@ impl Shared {
             ranges.push(fresh(index * piece, part.len(), slot, version, version.is_multiple_of(2)));
         }
         let new = new_head(head, &key, version, value.len(), &ranges);
-        let stripe = &self.stripes[hash(&key) as usize % STRIPES];
-        self.dram.publish(&mut stripe.lock().unwrap(), &new);
+        let mut stripe = self.stripes[hash(&key) as usize % STRIPES].lock().unwrap();
+        let floor = &self.floors[number as usize];
+        if floor.load(Ordering::Relaxed) > version {
+            // A later change was faster.
+            ranges.iter().for_each(|range| self.dram.discard(range.slot));
+            return self.dram.discard(head);
+        }
+        if !version.is_multiple_of(2) && version.is_multiple_of(5) {
+            // As a read does: where the key is in DRAM already, nothing is admitted.
+            self.dram.remove(&mut stripe, hash(&key), BUCKET, &key);
+            assert!(self.dram.admit(&mut stripe, &new));
+        } else {
+            self.dram.publish(&mut stripe, &new);
+        }
+        floor.store(version, Ordering::Release);
+        drop(stripe);
         for range in ranges.iter().filter(|_| version.is_multiple_of(2)) {
             self.dram.mark_clean(range.slot, BufferId(version));
         }
@@ -93,10 +116,12 @@ impl Shared {
             match step % 16 {
                 0 => {
                     let key = key_of(number);
-                    let stripe = &self.stripes[hash(&key) as usize % STRIPES];
-                    self.dram.remove(&mut stripe.lock().unwrap(), hash(&key), BUCKET, &key);
+                    let mut stripe = self.stripes[hash(&key) as usize % STRIPES].lock().unwrap();
+                    let version = self.versions.fetch_add(1, Ordering::Relaxed);
+                    self.dram.remove(&mut stripe, hash(&key), BUCKET, &key);
+                    self.floors[number as usize].store(version, Ordering::Release);
                 }
-                1 | 9 => self.make_room(SIZES[(step / 16 % 6) as usize]),
+                1 | 9 => self.make_room(SIZES[step as usize / 16 % SIZES.len()]),
                 _ => self.put(number),
             }
         }
@@ -107,13 +132,18 @@ impl Shared {
         for step in (0..).take_while(|_| !self.stop.load(Ordering::Relaxed)) {
             let number = (step * 5 + seed) % KEYS;
             let key = key_of(number);
-            let offset = if step % 2 == 0 { 0 } else { 8 * (step as usize % 97) };
+            let offset = match step % 4 {
+                0 | 2 => 0,
+                1 => 8 * (step as usize % 97),
+                _ => 8 * (step as usize / 4 % 7),
+            };
+            let floor = self.floors[number as usize].load(Ordering::Acquire);
             let asked = if step % 3 == 0 { dst.len() } else { 640 };
             let got = self.dram.get(hash(&key), BUCKET, &key, offset as u64, &mut dst[..asked]);
             if let DramGet::Hit { copied, .. } = got
                 && copied >= 8
             {
-                judge(number, offset, &dst[..copied]);
+                judge(number, floor, offset, &dst[..copied]);
                 self.hits.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -129,6 +159,7 @@ fn readers_without_a_lock_see_whole_values_of_their_key_only() {
         stripes,
         stop: AtomicBool::new(false),
         versions: AtomicU64::new(1),
+        floors: (0..KEYS).map(|_| AtomicU64::new(0)).collect(),
         hits: AtomicU64::new(0),
         evictions: AtomicU64::new(0),
     };

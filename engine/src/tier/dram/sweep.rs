@@ -110,11 +110,7 @@ impl Arena {
         let word = Word(seen);
         let cold = match word.state() {
             State::Clean if word.pins() > 0 => false,
-            State::Clean if word.frequency() > 0 && !draining => {
-                self.cool(place, seen);
-                false
-            }
-            State::Clean => true,
+            State::Clean => draining || !self.cool(place, seen),
             State::Head => self.head_is_cold(place, draining),
             _ => false,
         };
@@ -126,9 +122,15 @@ impl Arena {
         }
     }
 
-    fn cool(&self, place: Place, seen: u64) {
-        let cooler = Word(seen).cooler().0;
-        _ = self.state(place).compare_exchange(seen, cooler, Ordering::Relaxed, Ordering::Relaxed);
+    /// Cools a slot, and its head where gets count there. Returns whether either was warm.
+    fn cool(&self, place: Place, seen: u64) -> bool {
+        let word = Word(seen);
+        if word.frequency() > 0 {
+            let (state, cooler) = (self.state(place), word.cooler().0);
+            _ = state.compare_exchange(seen, cooler, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        let head_was_warm = self.cool_head(SlotId(self.info(place).owner));
+        word.frequency() > 0 || head_was_warm
     }
 
     /// A head goes with its whole key, so its ranges decide: none dirty or pinned among the
@@ -150,8 +152,7 @@ impl Arena {
             if word.generation() != range.generation || !word.is_evictable() {
                 return false;
             }
-            if word.frequency() > 0 && !draining {
-                self.cool(at, seen);
+            if !draining && self.cool(at, seen) {
                 cold = false;
             }
         }

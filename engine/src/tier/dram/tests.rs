@@ -41,7 +41,11 @@ impl Rig {
         let dram = Arc::clone(&self.dram);
         let mut ranges = Vec::new();
         let count = value.len().div_ceil(piece);
-        let Some(head) = dram.alloc(Dram::head_len(key.len(), count)) else { return false };
+        let head_len = match count {
+            1 => Dram::whole_head_len(key.len(), value.len()),
+            _ => Dram::head_len(key.len(), count),
+        };
+        let Some(head) = dram.alloc(head_len) else { return false };
         for (index, part) in value.chunks(piece).enumerate() {
             let Some(slot) = dram.alloc(part.len()) else {
                 ranges.iter().for_each(|range: &DirRange| dram.discard(range.slot));
@@ -60,6 +64,21 @@ impl Rig {
         let new = new_head(head, key, version, value.len(), &ranges);
         dram.publish(self.stripe(key), &new);
         true
+    }
+
+    /// Brings in a value of one buffer, as a read does.
+    pub(super) fn admit(&mut self, key: &[u8], version: u64, value: &[u8]) -> bool {
+        let dram = Arc::clone(&self.dram);
+        // With room for the ranges that an old head may have.
+        let Some(head) = dram.alloc(Dram::head_len(key.len(), 8)) else { return false };
+        let Some(slot) = dram.alloc(value.len()) else {
+            dram.discard(head);
+            return false;
+        };
+        dram.fill(slot, 0, value);
+        let ranges = [fresh(0, value.len(), slot, version * 1000, false)];
+        let new = new_head(head, key, version, value.len(), &ranges);
+        dram.admit(self.stripe(key), &new)
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) -> bool {
@@ -356,6 +375,97 @@ fn what_was_read_twice_outlives_what_was_read_once() {
             assert!(rig.make_room(4096, 1) > 0);
         }
         assert!(rig.get(b"hot", 0, 64).is_ok(), "evicted at {key}");
+    }
+}
+
+/// The first word of the one slot of a key.
+fn slot_word<'a>(rig: &'a Rig, key: &[u8]) -> &'a AtomicU64 {
+    let stripe = &rig.stripes[hash(key) as usize % rig.stripes.len()];
+    let view = rig.dram.lookup(stripe, hash(key), BUCKET, key).unwrap();
+    let slot = view.ranges().next().unwrap().slot;
+    rig.dram.arena.map.word(rig.dram.arena.data_at(slot))
+}
+
+#[test]
+fn short_values_are_read_from_their_heads_in_whole_and_in_part() {
+    let mut rig = Rig::new(8 << 20, 4);
+    for len in 1..=record::COPY_MAX + 1 {
+        for key in [&b"k"[..], b"eight by", b"a key of nineteen b"] {
+            let value = bytes(len as u64, len);
+            assert!(rig.put(key, len as u64, &value, len, len % 2 == 0));
+            // No user can do this; it shows where the bytes come from.
+            let slot = slot_word(&rig, key);
+            let before = slot.swap(u64::MAX, Ordering::Relaxed);
+            let copied = rig.get(key, 0, len).unwrap() == value;
+            assert_eq!(copied, len <= record::COPY_MAX, "{len} bytes");
+            slot.store(before, Ordering::Relaxed);
+            for from in 0..=len {
+                for want in 0..=len + 1 - from {
+                    let end = len.min(from + want);
+                    assert_eq!(rig.get(key, from as u64, want).unwrap(), value[from..end]);
+                }
+            }
+            assert_eq!(rig.get(key, len as u64 + 9, 4).unwrap(), []);
+        }
+    }
+}
+
+#[test]
+fn a_copy_in_a_head_goes_with_its_value() {
+    let mut rig = Rig::new(8 << 20, 1);
+    let value = bytes(1, 60);
+    assert!(rig.put(b"key", 1, &value, 60, false));
+    // Cut: the new head names the old slot, and copies as much as is left.
+    let slot = {
+        let view = rig.dram.lookup(&rig.stripes[0], hash(b"key"), BUCKET, b"key").unwrap();
+        view.ranges().next().unwrap().slot
+    };
+    let kept = DirRange { value_offset: 0, len: 21, slot, slot_offset: 0, fresh: None };
+    let head = rig.dram.alloc(Dram::whole_head_len(3, 21)).unwrap();
+    let dram = Arc::clone(&rig.dram);
+    dram.publish(&mut rig.stripes[0], &new_head(head, b"key", 2, 21, &[kept]));
+    assert_eq!(rig.get(b"key", 0, 60).unwrap(), value[..21]);
+    // Replaced by one in the same place, by one that is too long for a copy, and back.
+    for (version, len) in [(3, 60), (4, 65), (5, 64), (6, 1)] {
+        assert!(rig.put(b"key", version, &bytes(version, len), len, false));
+        assert_eq!(rig.get(b"key", 0, 99).unwrap(), bytes(version, len));
+    }
+    assert_eq!(rig.make_room(1, 1), 1);
+    assert_eq!(rig.get(b"key", 0, 1), Err(DramGet::Miss));
+    assert!(rig.admit(b"key", 6, &bytes(6, 1)) && !rig.admit(b"key", 7, &bytes(7, 1)));
+    assert_eq!(rig.get(b"key", 0, 9).unwrap(), bytes(6, 1));
+    assert!(rig.remove(b"key"));
+    assert_eq!((rig.get(b"key", 0, 1), rig.dram.used_bytes()), (Err(DramGet::Miss), 0));
+}
+
+#[test]
+fn sweeps_spare_what_is_read_from_a_copy_and_only_while_it_is() {
+    // Head and slot are of different classes: a round of either.
+    for swept in [24, Dram::whole_head_len(3, 24)] {
+        let mut rig = Rig::new(4 << 20, 1);
+        for key in [b"hot", b"not"] {
+            assert!(rig.put(key, 1, &bytes(1, 24), 24, false));
+        }
+        let sweep = |rig: &mut Rig| {
+            let mut victims = VictimList::new();
+            rig.dram.sweep(swept, 1 << 20, &mut victims);
+            for victim in victims.as_slice() {
+                Arc::clone(&rig.dram).evict(&mut rig.stripes[0], victim);
+            }
+        };
+        for _ in 0..20 {
+            // A sweep may go through the classes of both: one read is not enough.
+            for _ in 0..3 {
+                assert!(rig.get(b"hot", 0, 24).is_ok());
+            }
+            sweep(&mut rig);
+        }
+        assert_eq!(rig.get(b"not", 0, 24), Err(DramGet::Miss));
+        // A get of no bytes warms nothing.
+        for _ in 0..4 {
+            sweep(&mut rig);
+        }
+        assert_eq!(rig.get(b"hot", 0, 0), Err(DramGet::Miss));
     }
 }
 
