@@ -405,7 +405,9 @@ impl Engine {
             false => Ok(()),
         };
         core.organizer.stop();
-        let organizer_ended = self.organizer.lock().take().is_none_or(ActorHandle::join);
+        let organizer = self.organizer.lock().take();
+        let organizer_ended =
+            organizer.is_none_or(|handle| handle.join_nudging(|| core.organizer.kick()));
         // What the organizer moved and sealed since is made durable too.
         let flushed = match core.is_persistent() {
             true => flushed.and_then(|()| runtime.block_on(flush_everything(core))),

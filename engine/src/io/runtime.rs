@@ -61,6 +61,18 @@ pub enum ActorHandle {
 }
 
 impl ActorHandle {
+    /// [`join`](Self::join), calling `nudge` every few milliseconds until then: for an actor
+    /// whose executor may sleep over a wake from another thread, as glommio has been seen to do.
+    pub fn join_nudging(self, nudge: impl Fn()) -> bool {
+        if let ActorHandle::Thread(handle) = &self {
+            while !handle.is_finished() {
+                nudge();
+                thread::park_timeout(Duration::from_millis(5));
+            }
+        }
+        self.join()
+    }
+
     /// Waits for the end. Returns false if the actor panicked.
     pub fn join(self) -> bool {
         match self {
