@@ -296,9 +296,11 @@ impl Arena {
     /// Copies the value into a record that is `copied` and not linked yet, from the slot of its
     /// range, whose bytes are final.
     pub(super) fn fill_copy(&self, record: &Record, from: SlotId) {
-        let (from, to) = (self.data_at(from), record.ranges_at + WHOLE_RANGE);
-        for at in (0..record.len as usize).step_by(8) {
-            self.put_word(to + at, self.get_word(from + at));
+        let to = self.copy_of(record);
+        let from = to.and_then(|to| self.map.words(self.data_at(from), to.len()));
+        let (Some(from), Some(to)) = (from, to) else { panic!("a copy outside of the arena") };
+        for (from, to) in from.iter().zip(to) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 
