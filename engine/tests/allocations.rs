@@ -1,5 +1,6 @@
 //! What the engine asks of the allocator where it should ask nothing: a DRAM hit. And what a
 //! Memory put that replaces a value asks for, which is printed and bounded.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -1,4 +1,5 @@
 //! What is refused, and that a refusal says what is wrong and changes nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};

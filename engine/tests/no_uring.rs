@@ -1,4 +1,5 @@
 //! A machine that forbids io_uring: the same engine runs on threads, and says so and why.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 #[allow(dead_code, reason = "other tests use the rest")]
 mod support;

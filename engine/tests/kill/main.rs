@@ -8,6 +8,7 @@
 //!
 //! `ISOTHERM_SEED` repeats the writers' operations (not the moments of the kills),
 //! `ISOTHERM_KILLS` makes the test shorter or longer.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]

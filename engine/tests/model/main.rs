@@ -5,6 +5,7 @@
 //! so that each knows what it must read while all share buckets, log, tiers and DRAM.
 //!
 //! `ISOTHERM_SEED` repeats a run, `ISOTHERM_MODEL_OPS` makes it shorter or longer.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]
