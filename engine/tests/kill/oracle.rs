@@ -40,7 +40,7 @@ impl Oracle {
 
     /// The only state a key may be in.
     pub fn certain(&self, key: u64) -> State {
-        let Some(found) = self.keys.get(&key) else { return None };
+        let found = self.keys.get(&key)?;
         assert_eq!(found.states.len(), 1, "key {key} is uncertain");
         found.states[0].clone()
     }
