@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every check that a change must pass. Prints each stage's closing lines and its seconds; a failed
-# stage prints all it said. `--full` adds the long tests (those marked `ignored`).
+# stage prints all it said. `--full` runs the model test at its full length.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -47,7 +47,6 @@ if compgen -G '*/tests/*.rs' >/dev/null || compgen -G '*/*/tests/*.rs' >/dev/nul
     # The same tests where io_uring is forbidden; the long ones in short.
     stage without-uring env ISOTHERM_MODEL_OPS=5000 ISOTHERM_SIM_OPS=4000 ISOTHERM_KILLS=10 \
         scripts/without-uring.sh cargo test --workspace --lib --test '*'
-    $full && stage long cargo test --workspace --test '*' -- --ignored
 fi
 
 echo

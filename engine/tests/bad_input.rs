@@ -446,7 +446,7 @@ fn an_opener_in_another_process_is_told_who_has_the_store() {
     let place = Place::new();
     let store = place.open();
     let other = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "other_opener", "--nocapture", "--ignored", "--test-threads", "1"])
+        .args(["--exact", "other_opener", "--nocapture", "--test-threads", "1"])
         .env("ISOTHERM_TEST_STORE", place.store())
         .env("ISOTHERM_TEST_OWNER", std::process::id().to_string())
         .output()
@@ -455,11 +455,11 @@ fn an_opener_in_another_process_is_told_who_has_the_store() {
     store.close().unwrap();
 }
 
+/// Not a test by itself: the second process of the test above.
 #[test]
-#[ignore = "the second process of the test above"]
 fn other_opener() {
+    let Ok(owner) = std::env::var("ISOTHERM_TEST_OWNER") else { return };
     let path = std::env::var("ISOTHERM_TEST_STORE").unwrap();
-    let owner = std::env::var("ISOTHERM_TEST_OWNER").unwrap();
     expect(Store::open(path, small().build().unwrap()).map(drop), ErrorKind::Locked, &[&owner]);
 }
 
@@ -468,7 +468,7 @@ fn a_dropped_store_and_a_dead_owner_leave_no_lock() {
     let place = Place::new();
     drop(place.open());
     let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "owner_until_killed", "--nocapture", "--ignored", "--test-threads", "1"])
+        .args(["--exact", "owner_until_killed", "--nocapture", "--test-threads", "1"])
         .env("ISOTHERM_TEST_STORE", place.store())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -487,10 +487,10 @@ fn a_dropped_store_and_a_dead_owner_leave_no_lock() {
     place.open().close().unwrap();
 }
 
+/// Not a test by itself: the owner in the test above.
 #[test]
-#[ignore = "the owner of the test above"]
 fn owner_until_killed() {
-    let path = std::env::var("ISOTHERM_TEST_STORE").unwrap();
+    let Ok(path) = std::env::var("ISOTHERM_TEST_STORE") else { return };
     let _store = Store::open(path, small().build().unwrap()).unwrap();
     println!("it is open");
     std::io::stdout().flush().unwrap();
