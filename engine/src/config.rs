@@ -75,7 +75,7 @@ impl IoChoice {
 /// What the organizer runs on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OrganizerChoice {
-    /// glommio where it is compiled in and the kernel allows it, else a thread.
+    /// A plain thread for now: glommio may stall under load (see `organizer`).
     #[default]
     Auto,
     /// glommio, or an error.

@@ -129,7 +129,7 @@ const STORE_KEYS: &[Entry<Settings>] = &[
             name: "organizer",
             default: AUTO,
             doc: "what the organizer runs on: auto, glommio or threads; \
-                  auto: glommio where it is built in and the kernel allows it",
+                  auto: threads for now, glommio where it is asked for",
         },
         get: |settings| settings.organizer.name().to_string(),
         set: |settings, text| assign(&mut settings.organizer, text.parse()),

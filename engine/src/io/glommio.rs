@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
-use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -208,26 +207,6 @@ impl Disks {
     }
 }
 
-/// How long the executor may sleep over an operation that is under way.
-const HEARTBEAT: Duration = Duration::from_millis(5);
-
-/// Waits for an operation with a timer beside it. glommio's executor has been seen to sleep for
-/// ever in its main ring while completions stood in another of its three; a timer makes it look
-/// at all of them. There is none while nothing is under way: idle stays idle.
-async fn keep_awake<F: Future>(operation: F) -> F::Output {
-    let mut operation = std::pin::pin!(operation);
-    loop {
-        let mut beat = std::pin::pin!(glommio::timer::sleep(HEARTBEAT));
-        let done = std::future::poll_fn(|cx| match operation.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending => beat.as_mut().poll(cx).map(|()| None),
-        });
-        if let Some(output) = done.await {
-            return output;
-        }
-    }
-}
-
 /// The error of the system call, which glommio wraps.
 fn plain(error: GlommioError<()>) -> Error {
     match error {
@@ -332,7 +311,7 @@ impl Exec for GlommioExec {
             let buf = self.complete(async move {
                 disks.read(tier, offset, &mut buf.as_mut_slice()[..len]).await.map(|()| buf)
             });
-            let buf = keep_awake(buf).await??;
+            let buf = buf.await??;
             self.counters.read_bytes.fetch_add(len as u64, Ordering::Relaxed);
             Ok(buf)
         })
@@ -355,7 +334,7 @@ impl Exec for GlommioExec {
                 };
                 disks.write(tier, offset, bytes).await.map(|()| buf)
             });
-            let buf = keep_awake(buf).await??;
+            let buf = buf.await??;
             self.counters.written_bytes.fetch_add(len as u64, Ordering::Relaxed);
             Ok(buf)
         })
@@ -365,7 +344,7 @@ impl Exec for GlommioExec {
         Box::pin(async move {
             let disks = self.disks.clone();
             let flush = async move { disks.file(tier)?.fdatasync().await.map_err(plain) };
-            keep_awake(self.complete(flush)).await??;
+            self.complete(flush).await??;
             self.counters.flushes.fetch_add(1, Ordering::Relaxed);
             Ok(())
         })

@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crate::core::{Core, MoveRequest, Request};
 use crate::error::{Error, Result};
 use crate::io::exec::{Class, Exec, memory};
-use crate::io::wait::{WaitList, first, oneshot};
+use crate::io::wait::{WaitList, oneshot};
 use crate::log::record::SegmentKind;
 use crate::organizer::device::{write, write_bytes};
 use crate::organizer::occupants::Occupant;
@@ -23,8 +22,6 @@ use crate::types::{Location, Place, TierId, TierSegment, Uuid};
 
 /// Chunks on their way. With the chunks being filled and the span being read, about 8 MiB.
 const FLIGHTS_MAX: usize = 4;
-/// How often to look for the log's answers.
-const ANSWER_POLL: Duration = Duration::from_millis(20);
 /// The organizer as a writer of segments.
 const ORGANIZER: u32 = u32::MAX;
 
@@ -158,8 +155,7 @@ impl Mover {
             if self.flights.count.get() <= most {
                 return;
             }
-            // The timer keeps an executor awake that may sleep over the log's answers.
-            first(ticket, self.exec.sleep(ANSWER_POLL)).await;
+            ticket.await;
         }
     }
 
