@@ -1,14 +1,11 @@
 #!/usr/bin/env bash
 # Every check that a change must pass. Prints each stage's closing lines and its seconds; a failed
-# stage prints all it said. `--full` runs the model test at its full length.
+# stage prints all it said. `--full` runs the behaviour tests once more, in release.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 full=false
 [ "${1:-}" = --full ] && full=true
-# Operations of the model test per backend: 200,000 take a quarter of an hour each on two cores.
-model_operations=20000
-$full && model_operations=200000
 
 logs=${CARGO_TARGET_DIR:-target}/test-logs
 mkdir -p "$logs"
@@ -42,11 +39,11 @@ stage unit cargo test --workspace --lib --bins
 stage documentation cargo test --workspace --doc
 # Cargo takes it for an error when there is none.
 if compgen -G '*/tests/*.rs' >/dev/null || compgen -G '*/*/tests/*.rs' >/dev/null; then
-    # The model test runs in short here and in full in make test-full.
-    stage behaviour env ISOTHERM_MODEL_OPS="${model_operations}" cargo test --workspace --test '*'
+    stage behaviour cargo test --workspace --test '*'
     # The same tests where io_uring is forbidden; the long ones in short.
-    stage without-uring env ISOTHERM_MODEL_OPS=5000 ISOTHERM_SIM_OPS=4000 ISOTHERM_KILLS=10 \
+    stage without-uring env ISOTHERM_MODEL_OPS=60000 ISOTHERM_KILLS=10 \
         scripts/without-uring.sh cargo test --workspace --lib --test '*'
+    $full && stage release cargo test --release --workspace --test '*'
 fi
 
 echo
