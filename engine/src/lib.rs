@@ -21,6 +21,8 @@ pub mod recover;
 pub mod shard;
 pub mod stats;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tier;
 pub mod types;
 

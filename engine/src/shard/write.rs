@@ -9,7 +9,7 @@ use crate::core::{BufferName, Request, WriteRequest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::state::Buffer;
 use crate::io::buffer::AlignedBuf;
-use crate::io::wait::first;
+use crate::io::wait::{WaitList, first};
 use crate::limits::BLOCK;
 use crate::log::record::SegmentKind;
 use crate::shard::ShardContext;
@@ -26,6 +26,28 @@ const ROOM_WAITS_MAX: usize = 600;
 pub struct ValueWriter {
     context: Rc<ShardContext>,
     writers: RefCell<Vec<SegmentWriter>>,
+    unannounced: Rc<Unannounced>,
+}
+
+/// Open segments of which the log's owner has not heard: nothing in them may be named yet.
+#[derive(Default)]
+struct Unannounced {
+    segments: RefCell<Vec<TierSegment>>,
+    announced: WaitList,
+}
+
+impl Unannounced {
+    fn remove(&self, at: TierSegment) {
+        self.segments.borrow_mut().retain(|other| *other != at);
+        self.announced.wake_all();
+    }
+
+    /// Waits until the opening of this segment stands in the log owner's queue.
+    async fn wait_for(&self, at: TierSegment) {
+        while self.segments.borrow().contains(&at) {
+            self.announced.ticket().await;
+        }
+    }
 }
 
 impl ValueWriter {
@@ -41,7 +63,11 @@ impl ValueWriter {
             };
             SegmentWriter::new(core.space.clone(), identity, tier.id, Purpose::Data)
         });
-        ValueWriter { writers: RefCell::new(writers.collect()), context: context.clone() }
+        ValueWriter {
+            writers: RefCell::new(writers.collect()),
+            unannounced: Rc::default(),
+            context: context.clone(),
+        }
     }
 
     /// Serves one request.
@@ -71,7 +97,11 @@ impl ValueWriter {
                     core.counters.spills.fetch_add(1, Ordering::Relaxed);
                 }
                 return match self.context.io.write(tier, offset, padded, buf, false).await {
-                    Ok(_) => Ok(location),
+                    Ok(_) => {
+                        let segment = core.space.tier(tier).segment_at(offset);
+                        self.unannounced.wait_for(TierSegment { tier, segment }).await;
+                        Ok(location)
+                    }
                     Err(error) => {
                         core.space.bytes_dead(location, buffer.stored_len);
                         Err(error)
@@ -114,8 +144,9 @@ impl ValueWriter {
         Ok(None)
     }
 
-    /// Logs the opening and writes the header. The request that opened it goes on at once: the
-    /// index, not the header, says what is live; the header serves salvage.
+    /// Logs the opening and writes the header. What is written to the segment is not answered
+    /// before the opening stands in the log owner's queue: a record that names it comes later.
+    /// Nobody waits for the header: the index says what is live; the header serves salvage.
     fn begin_segment(&self, at: TierSegment, generation: u32, header: PlannedWrite) {
         let core = self.context.core.clone();
         let io = self.context.io.clone();
@@ -124,8 +155,11 @@ impl ValueWriter {
         if let Err(error) = core.devices[at.tier.index()].allocate(range.0, range.1) {
             core.counters.note(format!("allocation of {at:?}: {error}"));
         }
+        let unannounced = self.unannounced.clone();
+        unannounced.segments.borrow_mut().push(at);
         self.context.spawner.spawn(Box::pin(async move {
             core.shards[0].push(Request::SegmentOpened(at, generation, SegmentKind::Data)).await;
+            unannounced.remove(at);
             if let Err(error) = io.write_bytes(at.tier, header.offset, &header.bytes).await {
                 core.counters.note(error.to_string());
             }
@@ -152,6 +186,55 @@ impl ValueWriter {
                 Ok(None) => {}
                 Err(error) => self.context.core.counters.note(error.to_string()),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::state::{Checks, checksums};
+    use crate::io::wait::oneshot;
+    use crate::testing::{SimEngine, config, poll};
+    use crate::types::{BucketId, BufferId, Version};
+
+    fn request(reply: crate::io::wait::Sender<Result<Location>>) -> Request {
+        let bytes = vec![7; 64 << 10];
+        let mut buf = AlignedBuf::alloc(bytes.len());
+        buf.as_mut_slice().copy_from_slice(&bytes);
+        let (checks, logical_crc) = checksums(&bytes);
+        let buffer = Buffer {
+            checks: Checks::from_slice(&checks),
+            logical_crc,
+            ..Buffer::dirty(BufferId(1), Location::device(TierId(0), 0), bytes.len() as u32)
+        };
+        let name = BufferName {
+            bucket: BucketId(1),
+            key: (*b"key").into(),
+            version: Version(1),
+            value_offset: 0,
+            table: false,
+        };
+        Request::Write(WriteRequest { buf, buffer, name, reply })
+    }
+
+    #[test]
+    fn no_location_is_told_before_the_log_has_heard_of_its_segment() {
+        for seed in 0..10 {
+            let sim = SimEngine::new(seed, config(2));
+            let log = &sim.core().shards[0];
+            let (reply, answer) = oneshot();
+            assert!(sim.core().shards[1].try_push(request(reply)).is_ok());
+            let mut answer = Box::pin(answer);
+            for _ in 0..3000 {
+                // Whatever the log's owner takes, others push: there is no room for the opening.
+                while log.try_push(Request::Reclaim).is_ok() {}
+                sim.world.step();
+                assert!(poll(&mut answer).is_pending(), "seed {seed}: the opening may come later");
+            }
+            let written = sim.core().runtime.block_on(answer);
+            assert!(written.is_ok_and(|location| location.is_ok()));
+            sim.engine.stop().unwrap().unwrap();
         }
     }
 }
