@@ -23,6 +23,7 @@ use crate::organizer::Kick;
 use crate::stats::Counters;
 use crate::tier::dram::{DirRange, Dram, OwnedPin};
 use crate::tier::space::Space;
+use crate::tier::written::WrittenBytes;
 use crate::types::{
     BatchSeq, BucketId, BufferId, Durability, Epoch, Location, SlotId, TierId, TierSegment, Uuid,
     Version,
@@ -349,8 +350,8 @@ pub struct WriteRequest {
     pub buffer: Buffer,
     /// For the segment's summary.
     pub name: BufferName,
-    /// Answered with the location once the device has the bytes.
-    pub reply: Sender<Result<Location>>,
+    /// Answered once the device has the bytes.
+    pub reply: Sender<Result<WrittenBytes>>,
 }
 
 /// What a segment summary says of a buffer.
@@ -433,10 +434,26 @@ pub struct NewBuffer {
     pub source: Source,
 }
 
+impl NewBuffer {
+    /// A buffer whose bytes have been written for this commit.
+    pub fn written(buffer: Buffer, written: WrittenBytes) -> NewBuffer {
+        let buffer = Buffer { location: written.location(), ..buffer };
+        NewBuffer { buffer, source: Source::Written(written) }
+    }
+
+    /// The index takes charge of it.
+    pub fn keep(self) -> Buffer {
+        if let Source::Written(written) = self.source {
+            written.keep();
+        }
+        self.buffer
+    }
+}
+
 /// Where a new buffer's bytes are when its commit is logged.
 pub enum Source {
-    /// On a device, written for this commit; dead if the commit fails.
-    Written,
+    /// On a device, written for this commit; dead if the commit fails or is dropped.
+    Written(WrittenBytes),
     /// On a device since long: the lone buffer of the predecessor, handed to the table.
     Inherited,
     /// In memory, to ride in the batch.

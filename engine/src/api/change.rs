@@ -23,9 +23,9 @@ use crate::index::table::ROW_BYTES;
 use crate::io::wait::{Receiver, oneshot};
 use crate::limits::{BLOCK, CHECK_BLOCK, INLINE_MAX, INLINE_RECORD_MAX, VALUE_LEN_MAX};
 use crate::shard::apply::release_claim;
-use crate::shard::behind::discard;
 use crate::tier::dram::{DirRange, Dram, Fresh};
 use crate::tier::space::footprint;
+use crate::tier::written::WrittenBytes;
 use crate::types::{BufferId, Durability, Location, TierId, Version};
 
 /// Slices of buffers that one buffer's span of a value may be made of; beyond, it is rewritten.
@@ -340,13 +340,7 @@ async fn draft(
         complete(core, bucket, claim, &mut draft, cut.clone(), len, buffer_size).await
     }
     .await;
-    let splice = match result {
-        Ok(splice) => splice,
-        Err(error) => {
-            discard(core, &draft.buffers);
-            return Err(error);
-        }
-    };
+    let splice = result?;
     let dram = match edit {
         Edit::Replace(data) => dram_copy(core, claim, data, &draft),
         _ => None,
@@ -380,7 +374,7 @@ async fn complete(
         draft.extents = extents::splice(&draft.extents, span.clone(), &rewritten.extents, len);
         whole_cut = whole_cut.start.min(span.start)..whole_cut.end.max(span.end);
     }
-    drop_unnamed(core, draft);
+    drop_unnamed(draft);
     let foreign = add_predecessors(core, claim, draft).await?;
     // A blob that was absent is no base: recovery knows nothing of it.
     let has_base = before.exists() && !foreign && !claim.writing_behind;
@@ -447,12 +441,9 @@ async fn read_span(
 }
 
 /// New buffers that a rewritten span has made superfluous are dead.
-fn drop_unnamed(core: &Core, draft: &mut Draft) {
-    let named = |id: BufferId| draft.extents.iter().any(|extent| extent.buffer == id);
-    let (kept, dropped): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut draft.buffers).into_iter().partition(|new| named(new.buffer.id));
-    discard(core, &dropped);
-    draft.buffers = kept;
+fn drop_unnamed(draft: &mut Draft) {
+    let extents = &draft.extents;
+    draft.buffers.retain(|new| extents.iter().any(|extent| extent.buffer == new.buffer.id));
 }
 
 /// Defines what the log does not know of the predecessor's buffers that stay. Returns whether
@@ -510,7 +501,7 @@ struct Started {
 
 enum StartedState {
     Inline(Payload),
-    Writing(Receiver<Result<Location>>),
+    Writing(Receiver<Result<WrittenBytes>>),
 }
 
 impl Started {
@@ -520,10 +511,7 @@ impl Started {
                 Ok(NewBuffer { buffer: self.buffer, source: Source::Inline(payload) })
             }
             StartedState::Writing(answer) => match answer.await {
-                Ok(location) => {
-                    let buffer = Buffer { location: location?, ..self.buffer };
-                    Ok(NewBuffer { buffer, source: Source::Written })
-                }
+                Ok(written) => Ok(NewBuffer::written(self.buffer, written?)),
                 Err(_) => fail!(Closed, "the store closed during a write"),
             },
         }

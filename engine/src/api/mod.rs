@@ -11,6 +11,8 @@ pub mod memory;
 pub mod read;
 pub mod room;
 pub mod scan;
+#[cfg(test)]
+mod tests;
 
 pub use bucket::{BlobStat, Bucket, BucketStat, BufferPlace, PutOptions};
 pub use scan::{Cursor, ScanItem, ScanRange};

@@ -12,7 +12,6 @@ use crate::index::StripeInner;
 use crate::index::state::{BlobState, Map, Value, is_lone};
 use crate::io::wait::Sender;
 use crate::log::record::{MoveSubject, Record};
-use crate::shard::behind::discard;
 use crate::shard::log_owner::Effect;
 use crate::tier::dram::PublishHead;
 use crate::types::{BucketId, BufferId, Location, SlotId, Version};
@@ -102,10 +101,6 @@ fn apply_commit(core: &Core, commit: Commit) -> Ack {
         let mut stripe = core.index.lock(hash);
         let Some(entry) = stripe.get(hash, bucket, &key) else {
             // Its bucket was destroyed by a record before this one; recovery drops it as well.
-            drop(stripe);
-            if let Change::Put { buffers, .. } = &change {
-                discard(core, buffers);
-            }
             return Ack::Reply(reply);
         };
         let state = match change {
@@ -138,18 +133,17 @@ pub fn value_of(
     mut buffers: Vec<NewBuffer>,
 ) -> Value {
     if extents.is_empty() {
-        discard(core, &buffers);
         return Value::Zeros;
     }
     if let [only] = &buffers[..]
-        && matches!(only.source, Source::Written)
+        && matches!(only.source, Source::Written(_))
         && is_lone(&extents, &only.buffer, len)
         && let Some(only) = buffers.pop()
     {
-        return Value::Lone(only.buffer);
+        return Value::Lone(only.keep());
     }
     for new in buffers {
-        core.table.define(new.buffer);
+        core.table.define(new.keep());
     }
     Value::Mapped(Arc::new(Map::new(extents, &core.table)))
 }
@@ -278,9 +272,8 @@ pub fn refuse_stale(
 
 /// Ends a commit that is not logged.
 pub fn drop_commit(core: &Core, commit: Commit, result: Result<()>) {
-    if let Change::Put { buffers, .. } = &commit.change {
-        discard(core, buffers);
-    }
+    // What was written for it is dead before anybody is told.
+    drop(commit.change);
     match commit.origin {
         Origin::Claimed => release_claim(core, commit.hash, commit.bucket, &commit.key),
         Origin::Behind(_) if result.is_ok() => {

@@ -319,13 +319,7 @@ async fn write_snapshot(
             version,
         };
         let inline = may_ride_inline(&mut inline_bytes, pin.len());
-        match write_buffer(context, writer, buffer, pin, name, inline).await {
-            Ok(new) => buffers.push(new),
-            Err(error) => {
-                discard(core, &buffers);
-                return Err(error);
-            }
-        }
+        buffers.push(write_buffer(context, writer, buffer, pin, name, inline).await?);
     }
     let change = if snapshot.state.exists() {
         Change::Put {
@@ -381,8 +375,8 @@ async fn write_buffer(
     let mut buf = context.core.pool.get(len.next_multiple_of(crate::limits::BLOCK)).await;
     buf.as_mut_slice()[..len].copy_from_slice(&pin);
     drop(pin);
-    let location = writer.append(buf, &buffer, &name).await?;
-    Ok(NewBuffer { buffer: Buffer { location, ..buffer }, source: Source::Written })
+    let written = writer.append(buf, &buffer, &name).await?;
+    Ok(NewBuffer::written(buffer, written))
 }
 
 /// The byte of the value at which a buffer's first extent begins.
@@ -392,15 +386,6 @@ pub fn first_offset(state: &BlobState, id: BufferId) -> u64 {
             map.extents().iter().find(|extent| extent.buffer == id).map_or(0, |e| e.value_offset)
         }
         _ => 0,
-    }
-}
-
-/// Bytes written for a commit that does not take place are dead.
-pub fn discard(core: &Core, buffers: &[NewBuffer]) {
-    for new in buffers {
-        if matches!(new.source, Source::Written) {
-            core.space.bytes_dead(new.buffer.location, new.buffer.stored_len);
-        }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::shard::apply::{self, Ack};
 use crate::shard::checkpoint::{Checkpointer, STEPS};
 use crate::shard::{LogSeed, ShardContext, flush, poison_on_error};
 use crate::tier::space::Purpose;
+use crate::tier::written::WrittenBytes;
 use crate::types::{
     BatchSeq, BucketId, BufferId, Durability, Location, SegmentId, TierId, TierSegment, Uuid,
     Version,
@@ -765,9 +766,10 @@ fn place_inline(core: &Core, item: &mut Queued, record: &Record) -> bool {
                 new.buffer.location = def.location;
                 core.space.bytes_live(def.location, def.stored_len);
                 // From here on the bytes are as if written apart: dead if the batch fails.
-                new.source = Source::Written;
+                let written = WrittenBytes::new(&core.space, def.location, def.stored_len);
+                new.source = Source::Written(written);
             }
-            Source::Written | Source::Inherited => external = true,
+            Source::Written(_) | Source::Inherited => external = true,
         }
     }
     external

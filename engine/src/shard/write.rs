@@ -15,6 +15,7 @@ use crate::log::record::SegmentKind;
 use crate::shard::ShardContext;
 use crate::tier::space::Purpose;
 use crate::tier::writer::{PlannedWrite, SegmentWriter, WriterIdentity};
+use crate::tier::written::WrittenBytes;
 use crate::types::{Location, TierId, TierSegment, Uuid};
 
 /// How long a write waits for the organizer to free a segment. The write was admitted, so there
@@ -76,13 +77,13 @@ impl ValueWriter {
         reply.send(self.append(buf, &buffer, &name).await);
     }
 
-    /// Writes a buffer's stored bytes to a segment; the location once the device has them.
+    /// Writes a buffer's stored bytes to a segment; answers once the device has them.
     pub async fn append(
         &self,
         mut buf: AlignedBuf,
         buffer: &Buffer,
         name: &BufferName,
-    ) -> Result<Location> {
+    ) -> Result<WrittenBytes> {
         let core = &self.context.core;
         let len = buffer.stored_len as usize;
         let padded = len.next_multiple_of(BLOCK);
@@ -93,20 +94,14 @@ impl ValueWriter {
             core.check_poison()?;
             if let Some((tier, offset)) = self.place(padded, name, buffer)? {
                 let location = Location::device(tier, offset);
+                let written = WrittenBytes::new(&core.space, location, buffer.stored_len);
                 if tier.index() > 0 {
                     core.counters.spills.fetch_add(1, Ordering::Relaxed);
                 }
-                return match self.context.io.write(tier, offset, padded, buf, false).await {
-                    Ok(_) => {
-                        let segment = core.space.tier(tier).segment_at(offset);
-                        self.unannounced.wait_for(TierSegment { tier, segment }).await;
-                        Ok(location)
-                    }
-                    Err(error) => {
-                        core.space.bytes_dead(location, buffer.stored_len);
-                        Err(error)
-                    }
-                };
+                drop(self.context.io.write(tier, offset, padded, buf, false).await?);
+                let segment = core.space.tier(tier).segment_at(offset);
+                self.unannounced.wait_for(TierSegment { tier, segment }).await;
+                return Ok(written);
             }
             core.organizer.kick();
             first(changed, self.context.io.sleep(ROOM_WAIT)).await;
@@ -198,7 +193,7 @@ mod tests {
     use crate::testing::{SimEngine, config, poll};
     use crate::types::{BucketId, BufferId, Version};
 
-    fn request(reply: crate::io::wait::Sender<Result<Location>>) -> Request {
+    fn request(reply: crate::io::wait::Sender<Result<WrittenBytes>>) -> Request {
         let bytes = vec![7; 64 << 10];
         let mut buf = AlignedBuf::alloc(bytes.len());
         buf.as_mut_slice().copy_from_slice(&bytes);
@@ -233,7 +228,7 @@ mod tests {
                 assert!(poll(&mut answer).is_pending(), "seed {seed}: the opening may come later");
             }
             let written = sim.core().runtime.block_on(answer);
-            assert!(written.is_ok_and(|location| location.is_ok()));
+            assert!(written.is_ok_and(|written| written.is_ok()));
             sim.engine.stop().unwrap().unwrap();
         }
     }
