@@ -23,10 +23,10 @@ use crate::index::table::ROW_BYTES;
 use crate::io::wait::{Receiver, oneshot};
 use crate::limits::{BLOCK, CHECK_BLOCK, INLINE_MAX, INLINE_RECORD_MAX, VALUE_LEN_MAX};
 use crate::shard::apply::release_claim;
-use crate::tier::dram::{DirRange, Dram, Fresh};
+use crate::tier::dram::{DirRange, Dram, Fresh, OwnedPin};
 use crate::tier::space::footprint;
 use crate::tier::written::WrittenBytes;
-use crate::types::{BufferId, Durability, Location, TierId, Version};
+use crate::types::{BufferId, Durability, Location, Place, TierId, Version};
 
 /// Slices of buffers that one buffer's span of a value may be made of; beyond, it is rewritten.
 pub const SLICES_PER_SPAN_MAX: usize = 32;
@@ -173,11 +173,63 @@ struct Claim<'a> {
     bucket: &'a BucketState,
     key: Arc<[u8]>,
     version: Version,
-    /// The state before, kept in place.
-    before: Held,
+    /// The state before. Its map keeps its buffers; nothing is pinned, for this operation may have
+    /// to wait for room. Until the change is logged only the places of its buffers change: the
+    /// organizer moves them, a write-behind under way ends.
+    before: BlobState,
     /// Whether a write-behind of the key is under way.
     writing_behind: bool,
+    /// Device space for what is written beside the caller's bytes.
+    reserved: Vec<Reservation<'a>>,
     armed: bool,
+}
+
+impl<'a> Claim<'a> {
+    /// Sets device space aside until the change is over.
+    fn reserve(&mut self, bytes: u64) -> Result<()> {
+        self.reserved.push(Reservation::take(self.core, bytes)?);
+        Ok(())
+    }
+
+    /// Pins a range of the predecessor, to be read without waiting for room.
+    fn hold(&self, range: Range<u64>) -> Result<Held> {
+        let core = self.core;
+        let mut stripe = core.index.lock(self.hash);
+        let (entry, dir) = stripe.get_with_dir(self.hash, self.bucket.id, &self.key);
+        let Some(entry) = entry else { fail!(Internal, "a claimed entry is gone") };
+        let (key, state) = (entry.key.clone(), entry.visible.clone());
+        Ok(read::hold_state(core, dir, self.bucket, self.hash, key, state, range))
+    }
+
+    /// A buffer of the predecessor, as it is now.
+    fn predecessor(&self, id: BufferId) -> Result<Predecessor> {
+        let core = self.core;
+        let mut stripe = core.index.lock(self.hash);
+        let entry = stripe.get(self.hash, self.bucket.id, &self.key);
+        let lone = entry.and_then(|entry| entry.visible.lone().filter(|lone| lone.id == id));
+        let is_lone = lone.is_some();
+        let Some(buffer) = lone.cloned().or_else(|| core.table.get(id)) else {
+            fail!(Internal, "buffer {} of a claimed blob is gone", id.0)
+        };
+        match buffer.location.place() {
+            Place::Device { .. } if is_lone => Ok(Predecessor::Lone(buffer)),
+            Place::Device { .. } => Ok(Predecessor::Known),
+            Place::Dram(slot) => match core.dram.pin_owned(slot) {
+                Some(pin) => Ok(Predecessor::Dirty(pin)),
+                None => fail!(Internal, "dirty buffer {} is not resident", id.0),
+            },
+        }
+    }
+}
+
+/// What the log knows of a predecessor's buffer.
+enum Predecessor {
+    /// Nothing: its bytes are in a slot alone.
+    Dirty(OwnedPin),
+    /// It is the whole value, and stands in no table.
+    Lone(Buffer),
+    /// All.
+    Known,
 }
 
 impl Drop for Claim<'_> {
@@ -199,25 +251,15 @@ async fn claim<'a>(core: &'a Core, bucket: &'a BucketState, key: &[u8]) -> Resul
             if !entry.claimed {
                 entry.claimed = true;
                 let version = core.next_version();
-                let (key, state) = (entry.key.clone(), entry.visible.clone());
-                let writing_behind = entry.writing_behind;
-                let before = read::hold_state(
-                    core,
-                    &stripe.dir,
-                    bucket,
-                    hash,
-                    key.clone(),
-                    state,
-                    0..u64::MAX,
-                );
                 return Ok(Claim {
                     core,
                     hash,
                     bucket,
-                    key,
+                    key: entry.key.clone(),
                     version,
-                    before,
-                    writing_behind,
+                    before: entry.visible.clone(),
+                    writing_behind: entry.writing_behind,
+                    reserved: Vec::new(),
                     armed: true,
                 });
             }
@@ -259,10 +301,10 @@ pub async fn change(
         len => Some(Reservation::take(core, device_bytes(0, len, buffer_size) + 2 * BLOCK as u64)?),
     };
     let mut claim = claim(core, bucket, key).await?;
-    if edit.wants_blob() && !claim.before.state.exists() {
+    let before = &claim.before;
+    if edit.wants_blob() && !before.exists() {
         return Err(not_found(bucket, key));
     }
-    let before = &claim.before.state;
     let (cut, len) = edit.effect(before.len)?;
     let offset = if matches!(edit, Edit::Replace(_)) { 0 } else { cut.start };
     let unchanged = before.exists() && before.len == len && data.is_empty();
@@ -276,10 +318,8 @@ pub async fn change(
     }
     let change = match edit {
         Edit::Delete => Change::Delete,
-        _ => draft(core, bucket, &claim, edit, cut, len, buffer_size).await?,
+        _ => draft(core, bucket, &mut claim, edit, cut, len, buffer_size).await?,
     };
-    // The log may have to wait for room that our pin keeps from being reused.
-    claim.before.release();
     commit(core, &mut claim, change, level).await?;
     core.counters.logged_changes.fetch_add(1, Ordering::Relaxed);
     Ok(Changed { version: claim.version, offset })
@@ -322,7 +362,7 @@ async fn commit(
 async fn draft(
     core: &Arc<Core>,
     bucket: &BucketState,
-    claim: &Claim<'_>,
+    claim: &mut Claim<'_>,
     edit: Edit<'_>,
     cut: Range<u64>,
     len: u64,
@@ -332,15 +372,11 @@ async fn draft(
     let mut draft = Draft::default();
     let offset = if matches!(edit, Edit::Replace(_)) { 0 } else { cut.start };
     let replaces_all = matches!(edit, Edit::Replace(_));
-    let result = async {
-        write_pieces(core, claim, &mut draft, offset, data, buffer_size, !replaces_all).await?;
-        if replaces_all {
-            return Ok(None);
-        }
-        complete(core, bucket, claim, &mut draft, cut.clone(), len, buffer_size).await
-    }
-    .await;
-    let splice = result?;
+    write_pieces(core, claim, &mut draft, offset, data, buffer_size, !replaces_all).await?;
+    let splice = match replaces_all {
+        true => None,
+        false => complete(core, bucket, claim, &mut draft, cut, len, buffer_size).await?,
+    };
     let dram = match edit {
         Edit::Replace(data) => dram_copy(core, claim, data, &draft),
         _ => None,
@@ -353,30 +389,29 @@ async fn draft(
 async fn complete(
     core: &Arc<Core>,
     bucket: &BucketState,
-    claim: &Claim<'_>,
+    claim: &mut Claim<'_>,
     draft: &mut Draft,
     cut: Range<u64>,
     len: u64,
     buffer_size: u32,
 ) -> Result<Option<Splice>> {
-    let before = &claim.before.state;
     let inserted = std::mem::take(&mut draft.extents);
-    draft.extents = extents::splice(&before.extents(), cut.clone(), &inserted, len);
+    draft.extents = extents::splice(&claim.before.extents(), cut.clone(), &inserted, len);
     let mut whole_cut = cut;
     for span in crowded_spans(&draft.extents, &whole_cut, buffer_size) {
-        let bytes =
-            read_span(core, bucket, claim, draft, span.clone().start..span.end.min(len)).await?;
+        let old = span.start..span.end.min(len);
+        claim.reserve(device_bytes(span.start, (old.end - old.start) as usize, buffer_size))?;
+        let bytes = read_span(core, bucket, claim, draft, old).await?;
         let mut rewritten = Draft::default();
-        let written =
-            write_pieces(core, claim, &mut rewritten, span.start, &bytes, buffer_size, true).await;
+        write_pieces(core, claim, &mut rewritten, span.start, &bytes, buffer_size, true).await?;
         draft.buffers.append(&mut rewritten.buffers);
-        written?;
         draft.extents = extents::splice(&draft.extents, span.clone(), &rewritten.extents, len);
         whole_cut = whole_cut.start.min(span.start)..whole_cut.end.max(span.end);
     }
     drop_unnamed(draft);
     let foreign = add_predecessors(core, claim, draft).await?;
     // A blob that was absent is no base: recovery knows nothing of it.
+    let before = &claim.before;
     let has_base = before.exists() && !foreign && !claim.writing_behind;
     let worthwhile = has_base && draft.extents.len() >= SPLICE_EXTENTS_MIN;
     Ok(worthwhile.then(|| Splice {
@@ -410,10 +445,11 @@ async fn read_span(
     span: Range<u64>,
 ) -> Result<Vec<u8>> {
     let mut bytes = vec![0; (span.end - span.start) as usize];
-    let old = span.start..span.end.min(claim.before.state.len);
+    let held = claim.hold(span.clone())?;
+    let old = span.start..span.end.min(held.state.len);
     if old.start < old.end {
         let target = &mut bytes[..(old.end - old.start) as usize];
-        read::read_held(core, bucket, &claim.before, old, target).await?;
+        read::read_held(core, bucket, &held, old, target).await?;
     }
     for extent in extents::clip(&draft.extents, span.clone()) {
         let Some(new) = draft.buffers.iter().find(|new| new.buffer.id == extent.buffer) else {
@@ -426,14 +462,10 @@ async fn read_span(
             Source::Inline(payload) => {
                 target.copy_from_slice(&payload.bytes()[from..from + extent.len as usize]);
             }
-            _ => read::read_buffer(
-                core,
-                bucket,
-                &claim.before,
-                &new.buffer,
-                extent.buffer_offset,
-                target,
-            )?,
+            _ => {
+                let from = extent.buffer_offset;
+                read::read_buffer(core, bucket, &held, &new.buffer, from, target)?;
+            }
         }
     }
     // Bytes that the edit cut away and nothing replaced are zeros.
@@ -448,7 +480,11 @@ fn drop_unnamed(draft: &mut Draft) {
 
 /// Defines what the log does not know of the predecessor's buffers that stay. Returns whether
 /// there were any: the record is no difference against the logged state then.
-async fn add_predecessors(core: &Arc<Core>, claim: &Claim<'_>, draft: &mut Draft) -> Result<bool> {
+async fn add_predecessors(
+    core: &Arc<Core>,
+    claim: &mut Claim<'_>,
+    draft: &mut Draft,
+) -> Result<bool> {
     let mut foreign = false;
     let mut inline_bytes = 0;
     let new: Vec<BufferId> = draft.buffers.iter().map(|new| new.buffer.id).collect();
@@ -457,28 +493,28 @@ async fn add_predecessors(core: &Arc<Core>, claim: &Claim<'_>, draft: &mut Draft
     old.dedup();
     old.retain(|id| !new.contains(id));
     for id in old {
-        let buffer = match &claim.before.state.value {
-            Value::Lone(lone) => Some(lone.clone()),
-            _ => core.table.get(id),
+        let pin = match claim.predecessor(id)? {
+            Predecessor::Known => continue,
+            Predecessor::Lone(buffer) => {
+                foreign = true;
+                draft.buffers.push(NewBuffer { buffer, source: Source::Inherited });
+                continue;
+            }
+            Predecessor::Dirty(pin) => pin,
         };
-        let Some(buffer) = buffer else {
-            fail!(Internal, "buffer {} of a claimed blob is gone", id.0)
-        };
-        if buffer.is_dirty() {
-            foreign = true;
-            let bytes = claim.before.dirty_bytes(&buffer)?;
-            let offset = draft
-                .extents
-                .iter()
-                .find(|extent| extent.buffer == id)
-                .map_or(0, |e| e.value_offset);
-            let inline = may_ride_inline(&mut inline_bytes, bytes.len());
-            let written = start_piece(core, claim, id, offset, &bytes, true, inline).await;
-            draft.buffers.push(written.finish(core).await?);
-        } else if matches!(claim.before.state.value, Value::Lone(_)) {
-            foreign = true;
-            draft.buffers.push(NewBuffer { buffer, source: Source::Inherited });
+        foreign = true;
+        // A copy: nothing is pinned while this waits for room.
+        let bytes = pin.to_vec();
+        drop(pin);
+        if claim.writing_behind {
+            // What is set aside for the dirty buffer goes to its write-behind.
+            claim.reserve(footprint(bytes.len() as u32))?;
         }
+        let first = draft.extents.iter().find(|extent| extent.buffer == id);
+        let offset = first.map_or(0, |extent| extent.value_offset);
+        let inline = may_ride_inline(&mut inline_bytes, bytes.len());
+        let written = start_piece(core, claim, id, offset, &bytes, true, inline).await;
+        draft.buffers.push(written.finish().await?);
     }
     Ok(foreign)
 }
@@ -505,7 +541,7 @@ enum StartedState {
 }
 
 impl Started {
-    async fn finish(self, _core: &Core) -> Result<NewBuffer> {
+    async fn finish(self) -> Result<NewBuffer> {
         match self.state {
             StartedState::Inline(payload) => {
                 Ok(NewBuffer { buffer: self.buffer, source: Source::Inline(payload) })
@@ -575,7 +611,7 @@ async fn write_pieces(
     let table = table || data.len() > buffer_size as usize;
     for (value_offset, piece) in pieces(offset, data.len(), buffer_size) {
         if started.len() == PIECES_IN_FLIGHT {
-            result = finish_one(core, &mut started, draft).await;
+            result = finish_one(&mut started, draft).await;
             if result.is_err() {
                 break;
             }
@@ -592,18 +628,17 @@ async fn write_pieces(
         started.push_back(start_piece(core, claim, id, value_offset, bytes, table, inline).await);
     }
     while !started.is_empty() {
-        result = result.and(finish_one(core, &mut started, draft).await);
+        result = result.and(finish_one(&mut started, draft).await);
     }
     result
 }
 
 async fn finish_one(
-    core: &Core,
     started: &mut std::collections::VecDeque<Started>,
     draft: &mut Draft,
 ) -> Result<()> {
     if let Some(piece) = started.pop_front() {
-        draft.buffers.push(piece.finish(core).await?);
+        draft.buffers.push(piece.finish().await?);
     }
     Ok(())
 }

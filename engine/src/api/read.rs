@@ -45,7 +45,7 @@ pub struct Held {
     pub state: BlobState,
     resident: Vec<Resident>,
     /// Keeps a lone buffer's segment from being reused.
-    lone_pin: Option<SegmentPin>,
+    _lone_pin: Option<SegmentPin>,
 }
 
 struct Resident {
@@ -97,7 +97,7 @@ pub fn hold_state(
         }
     }
     let lone_pin = state.lone().and_then(|lone| core.space.pin(lone.location));
-    Held { hash, key, state, resident, lone_pin }
+    Held { hash, key, state, resident, _lone_pin: lone_pin }
 }
 
 /// A piece of the caller's buffer that must come from a device.
@@ -108,12 +108,6 @@ struct Cold {
 }
 
 impl Held {
-    /// Lets go of the bytes, and of the room they keep from being reused: before a wait for room.
-    pub fn release(&mut self) {
-        self.resident.clear();
-        self.lone_pin = None;
-    }
-
     fn map(&self) -> Option<&Arc<Map>> {
         match &self.state.value {
             Value::Mapped(map) => Some(map),
@@ -189,17 +183,6 @@ impl Held {
             Ok((extent, buffer, in_dram))
         };
         self.state.extents().into_iter().map(place).collect()
-    }
-
-    /// The bytes of a dirty buffer of this version.
-    pub fn dirty_bytes(&self, buffer: &Buffer) -> Result<Vec<u8>> {
-        let Place::Dram(slot) = buffer.location.place() else {
-            fail!(Internal, "buffer {} is not dirty", buffer.id.0);
-        };
-        match self.resident.iter().find(|range| range.pin.slot() == slot) {
-            Some(range) => Ok(range.pin.to_vec()),
-            None => fail!(Internal, "dirty buffer {} is not resident", buffer.id.0),
-        }
     }
 }
 

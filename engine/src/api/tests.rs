@@ -1,7 +1,10 @@
 //! What becomes of changes that are given up, or wait, in the simulator.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use crate::api::PutOptions;
-use crate::api::change::Edit;
+use crate::api::change::{Edit, SLICES_PER_SPAN_MAX};
 use crate::engine::flush_everything;
 use crate::error::ErrorKind;
 use crate::testing::{SimEngine, config, poll};
@@ -43,5 +46,65 @@ fn a_change_given_up_at_any_moment_leaves_no_live_bytes_behind() {
         }
     }
     assert!(finished > 3, "no put was seen through");
+    sim.engine.stop().unwrap().unwrap();
+}
+
+#[test]
+fn a_change_under_way_keeps_no_room_of_its_predecessor() {
+    let sim = SimEngine::new(2, config(1));
+    let bucket = sim.bucket("b");
+    bucket.put(b"k", &vec![1; 5 << 20]).unwrap();
+    bucket.get(b"k").unwrap();
+    let resident = || bucket.locate(b"k").unwrap().iter().filter(|place| place.in_dram).count();
+    assert_eq!(resident(), 5);
+    let piece = vec![2; 64 << 10];
+    let mut change = Box::pin(bucket.edit(b"k", Edit::PutAt(0, &piece), at(Durability::Written)));
+    assert!(poll(&mut change).is_pending());
+    for key in [b"x", b"y"] {
+        bucket.put_with(key, &vec![3; 2 << 20], at(Durability::Memory)).unwrap();
+    }
+    let fallbacks = &sim.core().counters.memory_fallbacks;
+    assert_eq!(fallbacks.load(Ordering::Relaxed), 0, "the predecessor was in the way");
+    assert!(resident() < 5);
+    sim.core().runtime.block_on(change).unwrap();
+    let value = bucket.get(b"k").unwrap();
+    assert!(value.starts_with(&piece) && value[piece.len()..].iter().all(|byte| *byte == 1));
+    drop(bucket);
+    sim.engine.stop().unwrap().unwrap();
+}
+
+#[test]
+fn a_span_is_rewritten_only_where_there_is_room_for_all_of_it() {
+    let sim = SimEngine::new(3, config(1));
+    let bucket = sim.bucket("b");
+    let slice = vec![9; 16 << 10];
+    let mut value = vec![4; 1 << 20];
+    bucket.put(b"k", &value).unwrap();
+    let mut slices = 1;
+    for offset in (0..).step_by(32 << 10) {
+        if slices + 2 > SLICES_PER_SPAN_MAX {
+            break;
+        }
+        bucket.put_at(b"k", offset + 4096, &slice).unwrap();
+        value[offset as usize + 4096..][..slice.len()].copy_from_slice(&slice);
+        slices = bucket.stat(b"k").unwrap().buffers as usize;
+    }
+    // Room for the bytes of one more slice, and not for the span that it makes too crowded.
+    let space = &sim.core().space;
+    let live: u64 = space.tiers().iter().map(|tier| tier.live_bytes()).sum();
+    let usable: u64 = space.tiers().iter().map(|tier| tier.usable_bytes()).sum();
+    let taken = usable - live - space.reserved_bytes() - (100 << 10);
+    assert!(space.reserve(taken));
+    let before = sim.world.now();
+    let refused = bucket.put_at(b"k", (1 << 20) - 65_536, &slice).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NoSpace);
+    assert!(sim.world.now().since(before) < Duration::from_secs(1), "it waited for room");
+    assert!(bucket.get(b"k").unwrap() == value, "a refused change changed something");
+    space.unreserve(taken);
+    bucket.put_at(b"k", (1 << 20) - 65_536, &slice).unwrap();
+    value[(1 << 20) - 65_536..][..slice.len()].copy_from_slice(&slice);
+    assert!(bucket.get(b"k").unwrap() == value);
+    assert!(bucket.stat(b"k").unwrap().buffers < 5, "the span was not rewritten");
+    drop(bucket);
     sim.engine.stop().unwrap().unwrap();
 }
