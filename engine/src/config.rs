@@ -75,7 +75,7 @@ impl IoChoice {
 /// What the organizer runs on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OrganizerChoice {
-    /// A plain thread for now: glommio may stall under load (see `organizer`).
+    /// glommio where it runs, a plain thread elsewhere.
     #[default]
     Auto,
     /// glommio, or an error.

@@ -129,7 +129,7 @@ const STORE_KEYS: &[Entry<Settings>] = &[
             name: "organizer",
             default: AUTO,
             doc: "what the organizer runs on: auto, glommio or threads; \
-                  auto: threads for now, glommio where it is asked for",
+                  auto: glommio where io_uring works",
         },
         get: |settings| settings.organizer.name().to_string(),
         set: |settings, text| assign(&mut settings.organizer, text.parse()),

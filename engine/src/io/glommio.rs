@@ -33,9 +33,14 @@ use crate::types::TierId;
 const IO_MEMORY: usize = 1 << 20;
 /// Of 1000 shares, those of space-making tasks.
 const SPACE_SHARES: usize = 800;
-/// A busy executor looks at its rings and foreign wakers this often: by default it would let
-/// them wait for 100 ms.
-const SPACE_LATENCY: Duration = Duration::from_millis(2);
+/// glommio preempts tasks when its timer, or any event of its latency ring, has fired. Version 0.9
+/// loses tasks that way: where the timer fires before the first task of a round runs, the round
+/// counts as one without work, and the executor parks although tasks are ready. Then it sleeps over
+/// everything until something else wakes it. So the timer never fires. Tasks that compute for long
+/// yield, and `YIELD` sends the executor past its rings.
+const PREEMPT_NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// glommio's own yield moves on to the next queue without a look at the rings.
+const YIELD: Duration = Duration::from_micros(20);
 /// How often the end looks whether the last I/O is done.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -63,7 +68,7 @@ pub fn spawn(
         let builder = LocalExecutorBuilder::new(Placement::Unbound)
             .name("isotherm-org")
             .io_memory(IO_MEMORY)
-            .preempt_timer(SPACE_LATENCY);
+            .preempt_timer(PREEMPT_NEVER);
         let executor = match builder.make() {
             Ok(executor) => executor,
             Err(error) => {
@@ -108,14 +113,16 @@ pub fn spawn(
 }
 
 async fn run(disks: Rc<Disks>, pool: Arc<BufferPool>, counters: Arc<ExecCounters>, body: Body) {
-    let queue =
-        |shares, latency, name| executor().create_task_queue(Shares::Static(shares), latency, name);
+    // A queue whose latency matters would shorten the preemption timer.
+    let queue = |shares, name| {
+        executor().create_task_queue(Shares::Static(shares), Latency::NotImportant, name)
+    };
     let tasks = Rc::new(Tasks::default());
     let exec = Rc::new(GlommioExec {
         tasks: tasks.clone(),
         disks: disks.clone(),
-        space: queue(SPACE_SHARES, Latency::Matters(SPACE_LATENCY), "space"),
-        background: queue(1000 - SPACE_SHARES, Latency::NotImportant, "background"),
+        space: queue(SPACE_SHARES, "space"),
+        background: queue(1000 - SPACE_SHARES, "background"),
         pool,
         counters,
     });
@@ -296,7 +303,7 @@ impl Exec for GlommioExec {
     }
 
     fn yield_now(&self) -> LocalFuture<'_, ()> {
-        Box::pin(async { executor().yield_task_queue_now().await })
+        Box::pin(glommio::timer::sleep(YIELD))
     }
 
     fn read(

@@ -214,14 +214,9 @@ pub fn start_with(
     let (runtime, counters) = (core.runtime.clone(), core.organizer.exec.clone());
     let (files, pool) = (core.devices.clone(), core.pool.clone());
     let is_simulated = matches!(runtime, Runtime::Sim(_));
-    if choice != OrganizerChoice::Glommio && !is_simulated {
+    if choice == OrganizerChoice::Threads && !is_simulated {
         let handle = exec_ring::spawn(&runtime, files, pool, counters, body)?;
-        // glommio 0.9's executor has been seen to sleep for ever over its own completions and
-        // timers under load, and a store that hangs is worse than a slower organizer. Until that
-        // is understood it runs only where it is asked for.
-        let reason = (choice == OrganizerChoice::Auto)
-            .then(|| "glommio may stall under load; organizer = \"glommio\" chooses it".to_owned());
-        return Ok(Started { handle, fallback: reason });
+        return Ok(Started { handle, fallback: None });
     }
     let started = exec::start(&runtime, files, pool, counters, body)?;
     match started.fallback {

@@ -77,8 +77,10 @@ pub fn run(name: &'static str, io: IoChoice, operations: u64) {
     if operations >= OPS_FOR_EVERYTHING {
         tally.require_everything();
         assert!(tally.dram_hits > 0, "DRAM answered no get: {tally:?}");
-        let by_glommio = backends.1 == "glommio";
-        assert!(!by_glommio || tally.glommio_bytes > 0, "glommio moved no byte: {tally:?}");
+        // Where the shards got their rings, glommio gets its own.
+        if cfg!(feature = "glommio") && backends.0 == "uring" {
+            assert!(tally.glommio_bytes > 0, "glommio moved no byte: {tally:?}");
+        }
     }
 }
 
