@@ -22,8 +22,8 @@ use crate::writer::ACKNOWLEDGED;
 
 /// How long the hot blob is read over and over.
 const HEATING: Duration = Duration::from_secs(2);
-/// The hot blob is the first of at least this size.
-const HOT_LEN_MIN: u64 = 1 << 20;
+/// The hot blob is the first of these sizes on the slow tier.
+const HOT_LEN: std::ops::RangeInclusive<u64> = 1 << 20..=8 << 20;
 
 #[derive(Default)]
 struct Count {
@@ -139,24 +139,16 @@ fn summarise(
     Ok(())
 }
 
-/// Reads one blob over and over, and shows where it lies beside one that was read once.
+/// Reads one blob over and over, and shows where it lies before, after, and beside one that was
+/// read once.
 fn show_heat(store: &Store) -> Outcome {
     let tree = store.bucket(TREE)?;
-    let mut items = tree.scan(isotherm::ScanRange::all());
-    let hot = loop {
-        match items.next() {
-            Some(item) => {
-                let item = item?;
-                if item.len >= HOT_LEN_MIN {
-                    break item.key;
-                }
-            }
-            None => {
-                println!("the tree has no blob of 1 MiB to heat");
-                return Ok(());
-            }
-        }
+    let Some(hot) = find_cold_blob(&tree)? else {
+        println!("the tree has no blob of 1 to 8 MiB on a slow tier to heat");
+        return Ok(());
     };
+    println!("\na blob on the slow tier, before it is hot");
+    print!("{}", inspect::buffers_text(&hot, &first(&tree, &hot)?));
     let (started, mut reads) = (Instant::now(), 0);
     while started.elapsed() < HEATING {
         tree.get(&hot)?;
@@ -164,7 +156,7 @@ fn show_heat(store: &Store) -> Outcome {
         // A reader of a hot blob does other things too; and the organizer gets its turn.
         std::thread::sleep(Duration::from_millis(5));
     }
-    println!("\nhot: read {reads} times in the last {} s", HEATING.as_secs());
+    println!("\nhot: the same blob, read {reads} times in {} s", HEATING.as_secs());
     print!("{}", inspect::buffers_text(&hot, &first(&tree, &hot)?));
     let checkpoint = store.bucket(CHECKPOINT)?;
     let cold = data::part_key(0);
@@ -174,6 +166,22 @@ fn show_heat(store: &Store) -> Outcome {
     println!("\nthe tiers in this process");
     print!("{}", inspect::tiers_text(&store.info()));
     Ok(())
+}
+
+/// A blob of a few buffers whose first lies below the fastest device and not in DRAM.
+fn find_cold_blob(tree: &Bucket) -> Outcome<Option<Vec<u8>>> {
+    for item in tree.scan(isotherm::ScanRange::all()) {
+        let item = item?;
+        if HOT_LEN.contains(&item.len) {
+            let is_cold = |place: &isotherm::BufferPlace| {
+                !place.in_dram && place.tier.is_some_and(|tier| tier.index() > 0)
+            };
+            if tree.locate(&item.key)?.first().is_some_and(is_cold) {
+                return Ok(Some(item.key.to_vec()));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The first buffers of a blob: enough to see.
