@@ -17,6 +17,7 @@ use crate::log::record::SegmentKind;
 use crate::log::root::{PartitionRef, Root, SegmentEntry};
 use crate::log::superblock::{Chunk, LogStart, RootRef, SUPERBLOCK_SLOTS, Superblock};
 use crate::shard::flush::flush_all;
+use crate::shard::io::ShardIo;
 use crate::shard::log_owner::LogOwner;
 use crate::tier::space::{Purpose, SegmentState};
 use crate::types::{BatchSeq, BucketId, Location, Place, TierId, TierSegment};
@@ -25,6 +26,8 @@ use crate::types::{BatchSeq, BucketId, Location, Place, TierId, TierSegment};
 const STEP_PARTITIONS: usize = 16;
 /// Steps of a rotation.
 pub const STEPS: u64 = (PARTITIONS / STEP_PARTITIONS) as u64;
+/// Bytes of images that are gathered for one write. In between the shard does something else.
+const GATHER_BYTES: usize = 256 << 10;
 /// Records after which a step is due, in a small store.
 const STEP_RECORDS_MIN: u64 = 4096;
 
@@ -45,6 +48,24 @@ pub struct CheckpointSeed {
 struct MetaWriter {
     at: TierSegment,
     used: u64,
+}
+
+/// Bytes that have their place and are not written yet: images follow each other on the device,
+/// and the small ones of a small store are not worth a write each.
+struct Gathered {
+    tier: TierId,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl Gathered {
+    async fn write(&mut self, io: &ShardIo) -> Result<()> {
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        io.write_bytes(self.tier, self.offset, &bytes).await
+    }
 }
 
 /// See the module.
@@ -122,16 +143,24 @@ impl LogOwner {
         state.wanted.set(state.wanted.get().saturating_sub(1));
         state.records.set(0);
         state.log_bytes.set(0);
-        for _ in 0..STEP_PARTITIONS {
-            let partition = state.next.get();
-            state.next.set((partition + 1) % PARTITIONS);
+        let tier = self.tail.borrow().segment.tier;
+        let mut gathered = Gathered { tier, offset: 0, bytes: Vec::new() };
+        let first = state.next.get();
+        let mut images = Vec::with_capacity(STEP_PARTITIONS);
+        for partition in first..first + STEP_PARTITIONS {
             let (cut, image) = self.encode_partition(partition)?;
-            let written = self.write_image(cut, &image).await?;
-            state.partitions.borrow_mut()[partition] = written;
+            images.push(self.write_image(cut, &image, &mut gathered).await?);
         }
+        // A root names images that are written, also the root of a later step if this one fails.
+        gathered.write(&self.context.io).await?;
+        for (partition, image) in (first..).zip(images) {
+            state.partitions.borrow_mut()[partition] = image;
+        }
+        state.next.set((first + STEP_PARTITIONS) % PARTITIONS);
         let root = self.root()?;
         let bytes = root.encode()?;
-        let chunks = self.write_chunks(&bytes).await?;
+        let chunks = self.write_chunks(&bytes, &mut gathered).await?;
+        gathered.write(&self.context.io).await?;
         flush_all(self).await?;
         let root_ref =
             RootRef { seq: root.seq, len: bytes.len() as u64, crc: Root::crc_of(&bytes)?, chunks };
@@ -177,16 +206,22 @@ impl LogOwner {
         Ok((cut, encoder.finish()))
     }
 
-    async fn write_image(&self, cut: BatchSeq, image: &[u8]) -> Result<PartitionRef> {
-        let view = PartitionView::crc_of(image)?;
-        let chunks = self.write_chunks(image).await?;
-        Ok(PartitionRef { cut, len: image.len() as u64, crc: view, chunks })
+    async fn write_image(
+        &self,
+        cut: BatchSeq,
+        image: &[u8],
+        gathered: &mut Gathered,
+    ) -> Result<PartitionRef> {
+        let crc = PartitionView::crc_of(image)?;
+        let chunks = self.write_chunks(image, gathered).await?;
+        Ok(PartitionRef { cut, len: image.len() as u64, crc, chunks })
     }
 
-    /// Appends bytes to the metadata segments.
-    async fn write_chunks(&self, bytes: &[u8]) -> Result<Vec<Chunk>> {
+    /// Appends bytes to the metadata segments, each piece padded to whole blocks. Those that are
+    /// not written when this returns are in `gathered`.
+    async fn write_chunks(&self, bytes: &[u8], gathered: &mut Gathered) -> Result<Vec<Chunk>> {
         let core = self.core();
-        let tier_id = self.tail.borrow().segment.tier;
+        let tier_id = gathered.tier;
         let tier = core.space.tier(tier_id);
         let mut chunks = Vec::new();
         let mut rest = bytes;
@@ -194,13 +229,18 @@ impl LogOwner {
             let (offset, room) = self.meta_room(tier_id)?;
             let (now, later) = rest.split_at(rest.len().min(room as usize));
             rest = later;
-            let mut block = now.to_vec();
-            block.resize(now.len().next_multiple_of(BLOCK), 0);
-            self.context.io.write_bytes(tier_id, offset, &block).await?;
+            let follows = gathered.offset + gathered.bytes.len() as u64 == offset;
+            if !follows || gathered.bytes.len() >= GATHER_BYTES {
+                gathered.write(&self.context.io).await?;
+                gathered.offset = offset;
+            }
+            gathered.bytes.extend_from_slice(now);
+            let padded = gathered.bytes.len().next_multiple_of(BLOCK);
+            gathered.bytes.resize(padded, 0);
             chunks
                 .push(Chunk { location: Location::device(tier_id, offset), len: now.len() as u32 });
             if let Some(writer) = &mut *self.checkpointer.writer.borrow_mut() {
-                writer.used += block.len() as u64;
+                writer.used += now.len().next_multiple_of(BLOCK) as u64;
                 debug_assert!(writer.used <= tier.segment_size);
             }
         }
@@ -294,11 +334,13 @@ impl LogOwner {
         self.store_superblock(tier, &block).await
     }
 
-    /// Writes and flushes a superblock.
-    pub(super) async fn store_superblock(&self, tier: TierId, block: &Superblock) -> Result<()> {
+    /// Writes a superblock; durable when this returns.
+    async fn store_superblock(&self, tier: TierId, block: &Superblock) -> Result<()> {
         let offset = SUPERBLOCK_SLOTS[Superblock::slot_of(block.generation)];
-        self.context.io.write_bytes(tier, offset, &block.encode()?).await?;
-        self.context.io.flush(tier).await
+        let bytes = block.encode()?;
+        let mut buf = self.context.io.memory(bytes.len());
+        buf.as_mut_slice()[..bytes.len()].copy_from_slice(&bytes);
+        self.context.io.write(tier, offset, bytes.len(), buf, true).await.map(drop)
     }
 
     /// Frees metadata segments that neither of the last two roots needs, and turns log segments
