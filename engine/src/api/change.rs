@@ -349,7 +349,7 @@ async fn commit(
         level,
         reply,
     };
-    core.shards[0].push(Request::Commit(Box::new(commit))).await;
+    core.shards[0].push_patiently(Request::Commit(Box::new(commit))).await;
     // The log's owner ends the claim from here on, whatever becomes of this future.
     claim.armed = false;
     match answer.await {

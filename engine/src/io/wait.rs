@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 enum Cell<T> {
     Empty,
     Waiting(Waker),
-    Full(T),
+    Full(T, Option<Arc<Wakes>>),
     Taken,
     /// The sender is gone without a value.
     Abandoned,
@@ -40,24 +40,62 @@ impl<T> Sender<T> {
     /// Delivers the value and wakes the receiver.
     pub fn send(mut self, value: T) {
         if let Some(cell) = self.0.take() {
-            deliver(&cell, Cell::Full(value));
+            wake(deliver(&cell, Cell::Full(value, None)));
+        }
+    }
+
+    /// Delivers the value and leaves the wake-up of the receiver to the list.
+    pub fn send_with(mut self, value: T, wakes: &Arc<Wakes>) {
+        if let Some(cell) = self.0.take()
+            && let Some(waker) = deliver(&cell, Cell::Full(value, Some(wakes.clone())))
+        {
+            wakes.push(waker);
         }
     }
 }
+
+/// Wake-ups that are owed. Each takes a system call, so those who have been woken take a part of
+/// the others': the list grows empty on as many cores as there are. Whoever pushes wakes until
+/// the list is empty, and counts on nobody's help.
+#[derive(Default)]
+pub struct Wakes(Mutex<VecDeque<Waker>>);
+
+impl Wakes {
+    fn push(&self, waker: Waker) {
+        self.0.lock().push_back(waker);
+    }
+
+    /// Wakes up to so many. Returns whether there were any.
+    pub fn wake(&self, count: usize) -> bool {
+        for done in 0..count {
+            let Some(waker) = self.0.lock().pop_front() else { return done > 0 };
+            waker.wake();
+        }
+        count > 0
+    }
+}
+
+/// What somebody who was woken wakes in turn.
+const WAKES_OF_THE_WOKEN: usize = 2;
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         if let Some(cell) = self.0.take() {
-            deliver(&cell, Cell::Abandoned);
+            wake(deliver(&cell, Cell::Abandoned));
         }
     }
 }
 
-fn deliver<T>(cell: &Mutex<Cell<T>>, value: Cell<T>) {
-    let before = std::mem::replace(&mut *cell.lock(), value);
-    if let Cell::Waiting(waker) = before {
-        waker.wake();
+/// Fills the cell. Returns whom to wake.
+fn deliver<T>(cell: &Mutex<Cell<T>>, value: Cell<T>) -> Option<Waker> {
+    match std::mem::replace(&mut *cell.lock(), value) {
+        Cell::Waiting(waker) => Some(waker),
+        _ => None,
     }
+}
+
+fn wake(waker: Option<Waker>) {
+    waker.into_iter().for_each(Waker::wake);
 }
 
 impl<T> Future for Receiver<T> {
@@ -66,7 +104,13 @@ impl<T> Future for Receiver<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut cell = self.0.lock();
         match std::mem::replace(&mut *cell, Cell::Taken) {
-            Cell::Full(value) => Poll::Ready(Ok(value)),
+            Cell::Full(value, wakes) => {
+                drop(cell);
+                if let Some(wakes) = wakes {
+                    wakes.wake(WAKES_OF_THE_WOKEN);
+                }
+                Poll::Ready(Ok(value))
+            }
             Cell::Abandoned => Poll::Ready(Err(Abandoned)),
             Cell::Empty | Cell::Waiting(_) => {
                 *cell = Cell::Waiting(cx.waker().clone());

@@ -10,7 +10,7 @@ use crate::core::{Change, Commit, Core, DramImage, MoveRequest, NewBuffer, Origi
 use crate::error::{Error, Result};
 use crate::index::StripeInner;
 use crate::index::state::{BlobState, Map, Value, is_lone};
-use crate::io::wait::Sender;
+use crate::io::wait::{Sender, Wakes};
 use crate::log::record::{MoveSubject, Record};
 use crate::shard::log_owner::Effect;
 use crate::tier::dram::PublishHead;
@@ -38,14 +38,14 @@ pub enum Ack {
 }
 
 impl Ack {
-    /// Acknowledges.
-    pub fn send(self, core: &Core) {
+    /// Acknowledges. The caller's wake-up is left to the list.
+    pub fn send(self, core: &Core, wakes: &Arc<Wakes>) {
         match self {
             Ack::Publish { hash, bucket, key, dram, reply } => {
                 publish(core, hash, bucket, &key, dram);
-                reply.send(Ok(()));
+                reply.send_with(Ok(()), wakes);
             }
-            Ack::Reply(reply) => reply.send(Ok(())),
+            Ack::Reply(reply) => reply.send_with(Ok(()), wakes),
             Ack::None => {}
         }
     }

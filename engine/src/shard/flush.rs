@@ -71,6 +71,7 @@ fn is_wanted(owner: &LogOwner) -> bool {
 pub(super) async fn flush_all(owner: &Rc<LogOwner>) -> Result<()> {
     owner.reclaim_wanted.set(false);
     let target = owner.applied.get();
+    owner.flushing.set(target);
     let core = owner.core();
     let dirty: Vec<_> = core
         .space
@@ -86,7 +87,7 @@ pub(super) async fn flush_all(owner: &Rc<LogOwner>) -> Result<()> {
         tier.counters.unflushed_bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
     owner.raise_watermark(target);
-    acknowledge(owner, target);
+    acknowledge(owner, owner.core().log.watermark());
     Ok(())
 }
 
@@ -101,7 +102,7 @@ fn acknowledge(owner: &Rc<LogOwner>, flushed: BatchSeq) {
             }
         };
         let Some((_, ack)) = ack else { break };
-        ack.send(owner.core());
+        ack.send(owner.core(), &owner.wakes);
         any = true;
     }
     if any {

@@ -14,12 +14,11 @@ use crate::core::{Change, Commit, Core, MoveRequest, Payload, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::table::to_record;
 use crate::io::buffer::AlignedBuf;
-use crate::io::wait::{Sender, WaitList};
-use crate::limits::{BLOCK, UNFLUSHED_MAX};
+use crate::io::wait::{Sender, WaitList, Wakes};
+use crate::limits::UNFLUSHED_MAX;
 use crate::log::batch::{BatchIdentity, BatchItem, encode, layout};
 use crate::log::record::Record;
 use crate::log::record::SegmentKind;
-use crate::log::segment::{SegmentHeader, SegmentIdentity};
 use crate::log::superblock::Superblock;
 use crate::log::tail::LogTail;
 use crate::shard::apply::{self, Ack};
@@ -28,24 +27,21 @@ use crate::shard::{LogSeed, ShardContext, flush, poison_on_error};
 use crate::tier::space::Purpose;
 use crate::tier::written::WrittenBytes;
 use crate::types::{
-    BatchSeq, BucketId, BufferId, Durability, Location, SegmentId, TierId, TierSegment, Uuid,
-    Version,
+    BatchSeq, BucketId, BufferId, Durability, Location, TierSegment, Uuid, Version,
 };
 
-/// Batches in flight: two lower the tail latency, four do not help.
-const FLIGHTS_MAX: usize = 2;
 /// Target size of a batch: beyond it latency grows and throughput does not.
 const BATCH_BYTES_TARGET: usize = 1 << 20;
-/// Bytes of one write of zeros ahead of the log.
-const ZERO_CHUNK: usize = 1 << 20;
+/// Callers woken between two looks at what is to be done.
+const WAKES_PER_TURN: usize = 8;
 /// Records of one batch.
-const BATCH_RECORDS_MAX: usize = 1024;
+pub(super) const BATCH_RECORDS_MAX: usize = 1024;
 
 /// A blob, across buckets.
 type BlobKey = (BucketId, Arc<[u8]>);
 
 /// A record on its way into the log.
-struct Queued {
+pub(super) struct Queued {
     record: Record,
     payloads: Vec<(usize, Payload)>,
     effect: Effect,
@@ -69,10 +65,11 @@ pub enum Effect {
 }
 
 /// A batch being written.
-struct Flight {
+pub(super) struct Flight {
     seq: BatchSeq,
-    items: Vec<(Effect, Durability)>,
-    written: Option<Result<()>>,
+    pub(super) items: Vec<(Effect, Durability)>,
+    pub(super) written: Option<Result<()>>,
+    /// Its write is durable, and it names no data outside itself.
     dsync: bool,
 }
 
@@ -82,20 +79,30 @@ pub struct LogOwner {
     pub(super) context: Rc<ShardContext>,
     /// The log's end.
     pub(super) tail: RefCell<LogTail>,
-    queue: RefCell<VecDeque<Queued>>,
+    pub(super) queue: RefCell<VecDeque<Queued>>,
     /// Records with payloads that wait for room in the log's tier.
     held: RefCell<VecDeque<Queued>>,
-    flights: RefCell<VecDeque<Flight>>,
+    pub(super) flights: RefCell<VecDeque<Flight>>,
     /// Newest version per key in batches that are not applied yet.
     appended: RefCell<HashMap<BlobKey, Version>>,
     /// Where buffers go that batches in flight move.
     moving: RefCell<HashMap<BufferId, Location>>,
     /// Acknowledgements that wait for the watermark.
     pub(super) unflushed_acks: RefCell<VecDeque<(BatchSeq, Ack)>>,
+    /// Applied batches above W that wait for nothing but their predecessors to be durable.
+    self_durable: RefCell<VecDeque<BatchSeq>>,
+    /// The newest batch that only a flush makes durable.
+    last_plain: Cell<BatchSeq>,
+    /// The batch that the flush under way, or the last one, covers.
+    pub(super) flushing: Cell<BatchSeq>,
     /// The newest batch applied.
     pub(super) applied: Cell<BatchSeq>,
     /// The newest W that a batch at or below the present W names: what recovery would find.
     pub(super) named_watermark: Cell<BatchSeq>,
+    /// Callers that have their answer and are still asleep.
+    pub(super) wakes: Arc<Wakes>,
+    /// Records of the batch that was acknowledged last: as many may soon come back.
+    pub(super) landed: Cell<usize>,
     /// Batches and the W they name, until they are durable.
     pub(super) names: RefCell<VecDeque<(BatchSeq, BatchSeq)>>,
     /// Wakes the flush task and those who wait for the log's segments.
@@ -108,7 +115,7 @@ pub struct LogOwner {
     /// Superblocks as last written.
     pub(super) superblocks: RefCell<Vec<Superblock>>,
     pub(super) checkpointer: Checkpointer,
-    devices: Box<[Uuid]>,
+    pub(super) devices: Box<[Uuid]>,
 }
 
 impl LogOwner {
@@ -123,9 +130,15 @@ impl LogOwner {
             appended: RefCell::default(),
             moving: RefCell::default(),
             unflushed_acks: RefCell::default(),
+            self_durable: RefCell::default(),
+            // What was found in the log was flushed by the opening.
+            last_plain: Cell::new(context.core.log.watermark()),
+            flushing: Cell::new(context.core.log.watermark()),
             applied: Cell::new(last),
             named_watermark: Cell::new(context.core.log.watermark()),
             names: RefCell::default(),
+            wakes: Arc::default(),
+            landed: Cell::new(0),
             stirred: WaitList::default(),
             reclaim_wanted: Cell::new(false),
             reclaim_asked: Cell::new(false),
@@ -236,7 +249,7 @@ impl LogOwner {
             return self.fail_queue(&error);
         }
         let mut progress = self.release_held();
-        while !self.queue.borrow().is_empty() && self.flights.borrow().len() < FLIGHTS_MAX {
+        while self.may_start() {
             if self.core().unflushed_bytes() > UNFLUSHED_MAX {
                 self.stirred.wake_all();
                 break;
@@ -253,6 +266,16 @@ impl LogOwner {
             self.stirred.wake_all();
         }
         progress
+    }
+
+    /// Wakes some of those who have their answer. Returns whether there were any.
+    pub(super) fn wake_some(&self) -> bool {
+        self.wakes.wake(WAKES_PER_TURN)
+    }
+
+    /// Wakes everybody who has an answer: nobody will come to do it later.
+    pub(super) fn wake_everybody(&self) {
+        self.wakes.wake(usize::MAX);
     }
 
     /// Whether payloads must wait: what is free of the log's tier is for cleaning, moves,
@@ -492,7 +515,10 @@ impl LogOwner {
             item.record = record;
             item.payloads.clear();
         }
-        let dsync = durable && !external && self.all_before_is_flushed(&tail);
+        let dsync = durable && !external && self.is_covered_before(identity.watermark);
+        if !dsync {
+            self.last_plain.set(identity.seq);
+        }
         self.names.borrow_mut().push_back((identity.seq, identity.watermark));
         tail.advance(total as u64, crc);
         self.checkpointer.count_bytes(total as u64);
@@ -519,13 +545,12 @@ impl LogOwner {
         }
     }
 
-    /// Whether a write that is itself durable suffices: nothing earlier is unflushed.
-    fn all_before_is_flushed(&self, tail: &LogTail) -> bool {
-        let flights = self.flights.borrow();
-        let first = flights.front().map_or(tail.next_seq, |flight| flight.seq);
-        flights.iter().all(|flight| flight.dsync)
-            && self.core().log.watermark().next() == first
-            && self.core().unflushed_bytes() == 0
+    /// Whether a batch that comes now is durable as soon as its own write and its predecessors'
+    /// are: none of those above W wants a flush that is not under way. Its segment was flushed
+    /// before its use, and what its records name in other batches, those batches answer for.
+    /// Without this its write would be durable in vain: it would wait for a flush all the same.
+    fn is_covered_before(&self, watermark: BatchSeq) -> bool {
+        self.last_plain.get() <= watermark.max(self.flushing.get())
     }
 
     fn start_write(
@@ -545,12 +570,16 @@ impl LogOwner {
             {
                 flight.written = Some(written);
             }
-            owner.land();
         }));
     }
 
+    /// Whether the oldest batch in flight has been written.
+    pub(super) fn has_landed(&self) -> bool {
+        self.flights.borrow().front().is_some_and(|flight| flight.written.is_some())
+    }
+
     /// Applies and acknowledges, in order, the batches whose writes are done.
-    fn land(self: &Rc<Self>) {
+    pub(super) fn land(self: &Rc<Self>) {
         loop {
             let flight = {
                 let mut flights = self.flights.borrow_mut();
@@ -572,7 +601,14 @@ impl LogOwner {
                 None => break,
             }
         }
-        self.pump();
+        self.tell_if_stopping();
+    }
+
+    /// Tasks that end when nothing is left to do look again.
+    fn tell_if_stopping(&self) {
+        if self.context.is_stopping() {
+            self.stirred.wake_all();
+        }
     }
 
     fn fail_flight(&self, flight: Flight) {
@@ -588,23 +624,25 @@ impl LogOwner {
         let core = self.core();
         core.space.set_applied(flight.seq);
         let mut acks = Vec::with_capacity(flight.items.len());
+        self.landed.set(flight.items.len());
         for (effect, level) in flight.items {
             self.forget(&effect);
             acks.push((apply::apply(core, effect), level));
         }
         self.applied.set(flight.seq);
         self.checkpointer.count_records(acks.len());
-        if flight.dsync && core.log.watermark().next() == flight.seq {
-            self.raise_watermark(flight.seq);
-            if self.reclaim_asked.get() {
-                self.reclaim_wanted.set(true);
-                self.stirred.wake_all();
-            }
+        if flight.dsync {
+            self.self_durable.borrow_mut().push_back(flight.seq);
+            self.raise_watermark(core.log.watermark());
         }
         let flushed = core.log.watermark() >= flight.seq;
+        if flushed && self.reclaim_asked.get() {
+            self.reclaim_wanted.set(true);
+            self.stirred.wake_all();
+        }
         for (ack, level) in acks {
             if flushed || level < Durability::Durable {
-                ack.send(core);
+                ack.send(core, &self.wakes);
             } else {
                 self.unflushed_acks.borrow_mut().push_back((flight.seq, ack));
             }
@@ -636,8 +674,18 @@ impl LogOwner {
         }
     }
 
-    /// Raises W, and with it what recovery would find named.
+    /// Raises W, and with it what recovery would find named: to a batch that flushes cover with
+    /// all its predecessors, and on over the batches behind it whose own writes were durable.
+    /// These name nothing outside themselves that their predecessors have not named.
     pub(super) fn raise_watermark(&self, to: BatchSeq) {
+        let mut to = to.max(self.core().log.watermark());
+        {
+            let mut behind = self.self_durable.borrow_mut();
+            while let Some(seq) = behind.front().copied().filter(|seq| *seq <= to.next()) {
+                to = to.max(seq);
+                behind.pop_front();
+            }
+        }
         // A flush that began with nothing to cover ends after a batch whose own write was durable.
         if to <= self.core().log.watermark() {
             return;
@@ -670,85 +718,10 @@ impl LogOwner {
         for (_, ack) in std::mem::take(&mut *self.unflushed_acks.borrow_mut()) {
             ack.fail(self.core(), error);
         }
+        if any {
+            self.tell_if_stopping();
+        }
         any
-    }
-
-    /// Keeps one log segment allocated and written through ahead of the one in use.
-    fn keep_segment_ahead(self: Rc<Self>) {
-        let owner = self.clone();
-        self.context.spawner.spawn(Box::pin(async move {
-            while !(owner.context.is_stopping() && owner.is_quiet()) {
-                let stirred = owner.stirred.ticket();
-                let space_changed = owner.core().space.changed.ticket();
-                if !owner.prepare_segment().await {
-                    owner.core().organizer.kick();
-                }
-                // Also for the sake of records that are held back: waking lets them be tried.
-                crate::io::wait::first(stirred, space_changed).await;
-            }
-        }));
-    }
-
-    /// Writes a log segment's header and zeroes the rest: a batch then overwrites written
-    /// blocks, which the file system does twice as fast as it converts unwritten ones.
-    async fn write_through(&self, tier: TierId, segment: SegmentId, generation: u32) -> Result<()> {
-        let core = self.core();
-        let facts = core.space.tier(tier);
-        let start = facts.offset_of(segment);
-        let header = SegmentHeader {
-            identity: SegmentIdentity {
-                store: core.settings.store,
-                device: self.devices[tier.index()],
-                segment: TierSegment { tier, segment },
-                generation,
-            },
-            kind: SegmentKind::Log,
-            epoch: core.settings.epoch,
-            writer: self.context.number as u32,
-            wall_clock: core.runtime.wall_clock_s(),
-        };
-        self.context.io.write_bytes(tier, start, &header.encode()?).await?;
-        if facts.segment(segment).was_written() {
-            return Ok(());
-        }
-        let mut at = BLOCK as u64;
-        let mut buf = self.context.io.memory(ZERO_CHUNK);
-        buf.as_mut_slice().fill(0);
-        while at < facts.segment_size {
-            let len = (facts.segment_size - at).min(ZERO_CHUNK as u64) as usize;
-            buf = self.context.io.write(tier, start + at, len, buf, false).await?;
-            at += len as u64;
-        }
-        Ok(())
-    }
-
-    /// Allocates and zeroes the next log segment if there is none. False if none is free.
-    async fn prepare_segment(&self) -> bool {
-        let core = self.core();
-        let tier = self.tail.borrow().segment.tier;
-        let ahead = self.tail.borrow().ahead;
-        match ahead {
-            Some(ahead) if ahead.ready => return true,
-            Some(_) => {}
-            None => {
-                let Some(at) = core.space.allocate(tier, Purpose::Log) else { return false };
-                let generation = core.space.tier(tier).segment(at.segment).generation();
-                self.queue_segment_opened(at, generation, SegmentKind::Log);
-                self.tail.borrow_mut().ahead =
-                    Some(crate::log::tail::Ahead { segment: at.segment, generation, ready: false });
-                core.shards[self.context.number].ring();
-            }
-        }
-        let Some(ahead) = self.tail.borrow().ahead else { return false };
-        if let Err(error) = self.write_through(tier, ahead.segment, ahead.generation).await {
-            poison_on_error(core, "a log segment cannot be prepared", Err(error));
-            return true;
-        }
-        if let Some(ahead) = &mut self.tail.borrow_mut().ahead {
-            ahead.ready = true;
-        }
-        core.shards[self.context.number].ring();
-        true
     }
 }
 

@@ -2,17 +2,21 @@
 //!
 //! * [`write`]: appends buffers to the shard's open segments. [`read`]: many device reads at once.
 //! * [`behind`]: writes Memory puts behind.
-//! * On shard 0, the log's owner: [`log_owner`] (group commit and order), [`apply`] (what a logged
-//!   record does to index and DRAM), [`flush`] (the durable watermark), [`checkpoint`].
+//! * On shard 0, the log's owner: [`log_owner`] (order and batches), [`pacing`] (group commit),
+//!   [`ahead`] (the next segment), [`apply`] (what a logged record does to index and DRAM),
+//!   [`flush`] (the durable watermark), [`checkpoint`].
 //!
-//! Order of a turn: take requests, run ready tasks, submit and reap, sleep if nothing is left.
+//! Order of a turn: take requests, run ready tasks, start a batch, apply what has been written,
+//! submit and reap, sleep if nothing is left.
 
+pub mod ahead;
 pub mod apply;
 pub mod behind;
 pub mod checkpoint;
 pub mod flush;
 pub mod io;
 pub mod log_owner;
+pub mod pacing;
 pub mod read;
 pub mod write;
 
@@ -165,6 +169,9 @@ impl Drop for Shard {
         }
         core.shards[self.context.number].close();
         core.dirty[self.context.number].abandon(core.poisoned());
+        if let Some(log) = &self.log {
+            log.wake_everybody();
+        }
     }
 }
 
@@ -175,13 +182,21 @@ impl Actor for Shard {
         if let Some(log) = &self.log {
             progress |= log.pump();
             progress |= self.tasks.run();
+            if log.has_landed() {
+                // The device has the next batch before the last one is applied.
+                self.context.io.turn(Wait::No, &mut self.done);
+                log.land();
+                progress = true;
+            }
+            progress |= log.wake_some();
         }
         if self.is_finished() {
             return Turn::Finished;
         }
-        let busy = progress
-            || self.tasks.has_ready()
-            || !self.context.core.shards[self.context.number].is_empty();
+        let mailbox = &self.context.core.shards[self.context.number];
+        // In the simulator every request wakes: it may take other orders.
+        let ring_at = if may_sleep { self.log.as_ref().map_or(1, |log| log.ring_at()) } else { 1 };
+        let busy = progress || self.tasks.has_ready() || !mailbox.may_sleep(ring_at);
         let until = self.context.io.next_timer();
         let wait = if busy || !may_sleep { Wait::No } else { Wait::Until(until) };
         progress |= self.context.io.turn(wait, &mut self.done);
