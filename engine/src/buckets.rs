@@ -226,6 +226,15 @@ impl Buckets {
         }
     }
 
+    /// Recovery: what a bucket holds.
+    pub fn restore(&self, bucket: BucketId, keys: Vec<Arc<[u8]>>, bytes: u64) {
+        if let Some(state) = self.by_id(bucket) {
+            state.blobs.store(keys.len() as u64, Ordering::Relaxed);
+            state.bytes.store(bytes, Ordering::Relaxed);
+            state.keys.load(keys);
+        }
+    }
+
     /// The highest number used plus one, and the buckets for a checkpoint's root.
     pub fn for_root(&self) -> (u32, Vec<BucketEntry>) {
         let mut entries: Vec<_> = self

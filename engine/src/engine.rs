@@ -310,6 +310,7 @@ impl Engine {
         let index = Index::new(hash_seed, &dram, budget);
         let buckets = Buckets::default();
         let target = Target {
+            runtime: &runtime,
             devices: &devices,
             space: &space,
             table: &table,

@@ -134,7 +134,7 @@ impl Index {
         Index::hash_with(self.seed, bucket, key)
     }
 
-    /// [`hash`](Self::hash), for recovery, which has no index yet.
+    /// [`hash`](Self::hash) with the seed of a store.
     #[inline]
     pub fn hash_with(seed: u64, bucket: BucketId, key: &[u8]) -> u64 {
         // The bucket goes into the seed by a multiplication that keeps buckets apart.
@@ -180,6 +180,22 @@ impl Index {
     /// Memory of index and table.
     pub fn budget(&self) -> &MemoryBudget {
         &self.budget
+    }
+
+    /// Recovery: makes room for so many keys of a partition.
+    pub fn reserve(&self, partition: usize, keys: usize) {
+        // Keys spread evenly; a little more spares most stripes a second growth.
+        let each = keys.div_ceil(STRIPES / PARTITIONS) / 16 * 17;
+        for number in Index::stripes_of(partition) {
+            self.lock_number(number).entries.reserve(each, |entry| entry.hash);
+        }
+    }
+
+    /// Recovery: forgets everything.
+    pub fn clear(&self) {
+        for number in 0..STRIPES {
+            self.remove_where(&mut self.lock_number(number), |_| true);
+        }
     }
 
     /// The key's entry, made if there is none. The caller has checked the memory budget.

@@ -21,6 +21,12 @@ impl OrderedKeys {
         self.keys.write().insert(key);
     }
 
+    /// Recovery: these keys, in any order.
+    pub fn load(&self, mut keys: Vec<Arc<[u8]>>) {
+        keys.sort_unstable();
+        *self.keys.write() = keys.into_iter().collect();
+    }
+
     /// A key has vanished.
     pub fn remove(&self, key: &[u8]) {
         self.keys.write().remove(key);

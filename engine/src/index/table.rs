@@ -93,6 +93,25 @@ impl BufferTable {
         }
     }
 
+    /// Recovery: adds a row nobody counts on yet, or replaces it. Nothing is live or dead yet.
+    pub fn load(&self, buffer: Buffer) {
+        let mut rows = self.rows(buffer.id);
+        let bytes = row_bytes(&buffer);
+        let old = rows.insert(buffer.id, Row { buffer, count: 0 });
+        self.budget.add(bytes - old.map_or(0, |row| row_bytes(&row.buffer)));
+    }
+
+    /// Recovery: works on the row of a buffer.
+    pub fn with_row<T>(&self, id: BufferId, work: impl FnOnce(&mut Buffer) -> T) -> Option<T> {
+        self.rows(id).get_mut(&id).map(|row| work(&mut row.buffer))
+    }
+
+    /// Recovery: forgets all rows; nobody counts on them yet.
+    pub fn clear(&self) {
+        self.forget_uncounted();
+        assert!(self.is_empty(), "rows of the buffer table are in use");
+    }
+
     /// One more map holds the buffer, which must be in the table.
     pub fn add_count(&self, id: BufferId) {
         let mut rows = self.rows(id);

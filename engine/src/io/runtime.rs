@@ -7,13 +7,16 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Result, fail};
 use crate::io::sim::SimWorld;
+
+/// More threads would wait for memory and the device.
+const LANES_MAX: usize = 8;
 
 /// Nanoseconds on the runtime's clock, which starts at 0 when the runtime is made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -180,6 +183,49 @@ impl Runtime {
                 Ok(ActorHandle::Simulated(world.clone(), actor))
             }
         }
+    }
+
+    /// Threads that [`in_parallel`](Self::in_parallel) uses at most, the caller's included.
+    pub fn lanes(&self) -> usize {
+        match self {
+            Runtime::Os(_) => crate::config::host::usable_cores().min(LANES_MAX),
+            Runtime::Sim(_) => 1,
+        }
+    }
+
+    /// Does so many jobs, on all cores, and returns when the last is done. After an error no more
+    /// are begun. The simulator does them in order.
+    pub fn in_parallel(
+        &self,
+        jobs: usize,
+        work: &(dyn Fn(usize) -> Result<()> + Sync),
+    ) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let first_error = parking_lot::Mutex::new(None);
+        let run = || {
+            while first_error.lock().is_none() {
+                let job = next.fetch_add(1, Ordering::Relaxed);
+                if job >= jobs {
+                    break;
+                }
+                if let Err(error) = work(job) {
+                    first_error.lock().get_or_insert(error);
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..self.lanes().min(jobs) {
+                let body = || {
+                    block_all_signals();
+                    run();
+                };
+                // Without one more thread the others do all of it.
+                let _ =
+                    thread::Builder::new().name("isotherm-open".into()).spawn_scoped(scope, body);
+            }
+            run();
+        });
+        first_error.into_inner().map_or(Ok(()), Err)
     }
 
     /// Runs a future to its end on the calling thread. Does not allocate, except the first time

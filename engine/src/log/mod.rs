@@ -11,7 +11,7 @@
 //! | [`superblock`] | the root of trust of each tier: versions, identity, epoch, cuts, log start |
 //! | [`checkpoint`] | partition images; [`root`]: what ties them together |
 //! | [`segment`] | the header block and the summary of a segment |
-//! | [`tail`], [`scan`] | where the log ends: while it is written, and when it is read at open |
+//! | [`tail`], [`scan`] | where the log ends: while it is written, and when it is read at open; [`reader`]: how it is read |
 //!
 //! A decoder never panics, never allocates more than its input justifies, and names what is
 //! wrong and where. A structure is validated before it is written, by the same rules as when it
@@ -24,6 +24,7 @@ mod fields;
 mod layout;
 pub mod map;
 mod places;
+pub mod reader;
 pub mod record;
 pub mod root;
 pub mod scan;

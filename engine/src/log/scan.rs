@@ -3,18 +3,18 @@
 
 use std::ops::RangeInclusive;
 
-use crate::error::{Result, fail};
+use crate::error::Result;
 use crate::io::Device;
-use crate::io::buffer::AlignedBuf;
 use crate::limits::{BLOCK, CHECK_BLOCK};
 use crate::log::batch::{BatchExpect, BatchFault, BatchView, decode_header, peek_header_len};
-use crate::log::record::BufferDef;
+use crate::log::reader::ForwardReader;
 use crate::log::superblock::{Cut, LogStart};
 use crate::log::tail::{Ahead, LogTail};
-use crate::types::{BatchSeq, Epoch, Place, TierSegment, Uuid};
+use crate::types::{BatchSeq, Epoch, Location, Place, TierSegment, Uuid};
 
-/// Bytes read at once: the log is read in order.
-const WINDOW: usize = 1 << 20;
+/// A search for batches beyond the log's end is given up after so many bytes without one: more
+/// than any batch of ordinary records takes, so that a bad one does not hide those behind it.
+const FRUITLESS_MAX: u64 = 8 << 20;
 
 /// What the log is expected to be.
 pub struct LogExpect<'a> {
@@ -46,56 +46,9 @@ pub struct Scan {
     pub fault: BatchFault,
 }
 
-/// Reads a device in large aligned steps.
-pub struct WindowReader<'a> {
-    device: &'a dyn Device,
-    window: AlignedBuf,
-    start: u64,
-    filled: usize,
-}
-
-impl<'a> WindowReader<'a> {
-    /// Over a device; nothing is read yet.
-    pub fn new(device: &'a dyn Device) -> WindowReader<'a> {
-        WindowReader { device, window: AlignedBuf::alloc(WINDOW), start: 0, filled: 0 }
-    }
-
-    /// `len` bytes at `offset`, or fewer at the device's end.
-    pub fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
-        let len = len.min(usize::try_from(self.device.len().saturating_sub(offset)).unwrap_or(0));
-        let inside = offset >= self.start && offset + len as u64 <= self.start + self.filled as u64;
-        if !inside {
-            self.fill(offset, len)?;
-        }
-        let at = (offset - self.start) as usize;
-        Ok(&self.window.as_slice()[at..at + len])
-    }
-
-    fn fill(&mut self, offset: u64, len: usize) -> Result<()> {
-        let start = offset - offset % BLOCK as u64;
-        let wanted = ((offset - start) as usize + len).next_multiple_of(BLOCK).max(WINDOW);
-        let left = usize::try_from(self.device.len() - start).unwrap_or(usize::MAX);
-        let wanted = wanted.min(left - left % BLOCK);
-        if self.window.capacity() < wanted {
-            self.window = AlignedBuf::alloc(wanted);
-        }
-        let target = &mut self.window.as_mut_slice()[..wanted];
-        if let Err(error) = self.device.read_at(start, target) {
-            fail!(
-                Io,
-                "read of {wanted} bytes at {start} of {}: {error}",
-                self.device.path().display()
-            );
-        }
-        self.start = start;
-        self.filled = wanted;
-        Ok(())
-    }
-}
-
 /// Reads the log from `start` to where it ends.
 pub fn scan(device: &dyn Device, start: LogStart, expect: &LogExpect<'_>) -> Result<Scan> {
-    let mut reader = WindowReader::new(device);
+    let mut reader = ForwardReader::new(device);
     let within = start.offset % expect.segment_size;
     let mut scan = Scan {
         batches: Vec::new(),
@@ -128,7 +81,7 @@ pub fn scan(device: &dyn Device, start: LogStart, expect: &LogExpect<'_>) -> Res
     if expect.clean {
         return Ok(scan);
     }
-    let beyond = watermark_beyond(&mut reader, &scan.tail, expect, epoch)?;
+    let beyond = watermark_beyond(&mut reader, &scan.tail, expect, epoch);
     scan.watermark = scan.watermark.max(beyond);
     Ok(scan)
 }
@@ -140,7 +93,7 @@ enum Stop {
 
 /// The batch at the tail, or the first one of the segment that follows.
 fn next_batch(
-    reader: &mut WindowReader<'_>,
+    reader: &mut ForwardReader<'_>,
     tail: &LogTail,
     expect: &LogExpect<'_>,
     epochs: RangeInclusive<Epoch>,
@@ -161,7 +114,7 @@ fn next_batch(
 }
 
 fn batch_at(
-    reader: &mut WindowReader<'_>,
+    reader: &mut ForwardReader<'_>,
     tail: &LogTail,
     expect: &LogExpect<'_>,
     epochs: RangeInclusive<Epoch>,
@@ -182,7 +135,7 @@ fn batch_at(
         epochs,
         cuts: expect.cuts,
     };
-    let view = read_batch(reader, offset, &position)?;
+    let view = read_batch(reader, offset, offset + room, &position)?;
     if u64::from(view.shape.total_len) > room {
         let what = format!(
             "batch {:?} of {} bytes leaves its segment",
@@ -197,74 +150,110 @@ fn batch_at(
     Ok((view, tail, offset))
 }
 
+/// The header at `offset`, in a segment that ends at `end`.
 fn read_batch(
-    reader: &mut WindowReader<'_>,
+    reader: &mut ForwardReader<'_>,
     offset: u64,
+    end: u64,
     expect: &BatchExpect<'_>,
 ) -> std::result::Result<BatchView, Stop> {
     let first = reader.bytes(offset, BLOCK).map_err(Stop::Error)?;
     let len = peek_header_len(first).map_err(Stop::Fault)?;
+    // Not verified yet: a length that cannot be is not worth a read of up to 64 MiB.
+    if len as u64 > end - offset {
+        let what = format!("a header of {len} bytes leaves its segment");
+        return Err(Stop::Fault(BatchFault::BadChecksum(what)));
+    }
     let header = reader.bytes(offset, len).map_err(Stop::Error)?;
     decode_header(header, expect).map_err(Stop::Fault)
 }
 
-/// The highest W named beyond the end: in the rest of the segment, and in the one that follows.
-/// A batch there was written, so whatever W it names was reached.
+/// The highest W named beyond the end: in the rest of the segment, in the one ahead, and in every
+/// one that a batch found on the way names as its next. A batch there was written, so whatever W
+/// it names was reached.
 fn watermark_beyond(
-    reader: &mut WindowReader<'_>,
+    reader: &mut ForwardReader<'_>,
     tail: &LogTail,
     expect: &LogExpect<'_>,
     epoch: Epoch,
-) -> Result<BatchSeq> {
+) -> BatchSeq {
     let mut highest = BatchSeq(0);
     let mut areas = vec![(tail.segment.segment, tail.generation, tail.used)];
     areas.extend(tail.ahead.map(|ahead| (ahead.segment, ahead.generation, BLOCK as u64)));
-    for (segment, generation, used) in areas {
-        let start = u64::from(segment.0) * expect.segment_size;
-        let mut at = start + used;
-        while at + BLOCK as u64 <= start + expect.segment_size {
-            let position = BatchExpect {
-                store: expect.store,
-                device: expect.device_uuid,
-                segment: TierSegment { segment, ..tail.segment },
-                generation,
-                device_offset: at,
-                seq: None,
-                chain: None,
-                epochs: epoch..=expect.epoch,
-                cuts: expect.cuts,
-            };
-            match read_batch(reader, at, &position) {
-                Ok(view) => {
-                    highest = highest.max(view.identity.watermark);
-                    at += u64::from(view.shape.total_len);
-                }
-                Err(Stop::Fault(_)) => at += BLOCK as u64,
-                Err(Stop::Error(error)) => return Err(error),
+    let mut searched = 0;
+    while let Some((segment, generation, used)) = areas.get(searched).copied() {
+        searched += 1;
+        let mut visit = |view: &BatchView| {
+            highest = highest.max(view.identity.watermark);
+            if let Some((next, generation)) = view.identity.next
+                && !areas.iter().any(|area| (area.0, area.1) == (next, generation))
+            {
+                areas.push((next, generation, BLOCK as u64));
             }
+        };
+        let segment = TierSegment { segment, ..tail.segment };
+        search(reader, segment, generation, used, expect, epoch, &mut visit);
+    }
+    highest
+}
+
+/// Visits the batches of a log segment from `used` on, whatever precedes them. A part that cannot
+/// be read holds none: the log has ended already.
+fn search(
+    reader: &mut ForwardReader<'_>,
+    segment: TierSegment,
+    generation: u32,
+    used: u64,
+    expect: &LogExpect<'_>,
+    epoch: Epoch,
+    visit: &mut dyn FnMut(&BatchView),
+) {
+    let start = u64::from(segment.segment.0) * expect.segment_size;
+    let end = start + expect.segment_size;
+    let mut at = start + used;
+    let mut found = at;
+    while at + BLOCK as u64 <= end && at - found < FRUITLESS_MAX {
+        let position = BatchExpect {
+            store: expect.store,
+            device: expect.device_uuid,
+            segment,
+            generation,
+            device_offset: at,
+            seq: None,
+            chain: None,
+            epochs: epoch..=expect.epoch,
+            cuts: expect.cuts,
+        };
+        match read_batch(reader, at, end, &position) {
+            Ok(view) => {
+                at += u64::from(view.shape.total_len);
+                found = at;
+                visit(&view);
+            }
+            Err(Stop::Fault(_)) => at += BLOCK as u64,
+            Err(Stop::Error(_)) => return,
         }
     }
-    Ok(highest)
 }
 
 /// Looks whether data that the log names has reached its device.
 pub struct Landing<'a> {
-    readers: Vec<WindowReader<'a>>,
+    readers: Vec<ForwardReader<'a>>,
 }
 
 impl<'a> Landing<'a> {
     /// Over the tiers' devices.
     pub fn new(devices: &'a [std::sync::Arc<dyn Device>]) -> Landing<'a> {
-        Landing { readers: devices.iter().map(|device| WindowReader::new(&**device)).collect() }
+        Landing { readers: devices.iter().map(|device| ForwardReader::new(&**device)).collect() }
     }
 
-    /// Whether the stored bytes of a buffer match its checksums.
-    pub fn has(&mut self, def: &BufferDef) -> Result<bool> {
-        let Place::Device { tier, offset } = def.location.place() else { return Ok(false) };
+    /// Whether the stored bytes at a place match these checksums of theirs.
+    pub fn has(&mut self, location: Location, stored_len: u32, checks: &[u32]) -> Result<bool> {
+        let Place::Device { tier, offset } = location.place() else { return Ok(false) };
         let Some(reader) = self.readers.get_mut(tier.index()) else { return Ok(false) };
-        let stored = reader.bytes(offset, def.stored_len as usize)?;
-        Ok(stored.len() == def.stored_len as usize
-            && stored.chunks(CHECK_BLOCK).map(crc32fast::hash).eq(def.checks.iter().copied()))
+        let stored = reader.bytes(offset, stored_len as usize)?;
+        Ok(stored.len() == stored_len as usize
+            && stored.chunks(CHECK_BLOCK).map(crc32fast::hash).eq(checks.iter().copied()))
     }
 }
 

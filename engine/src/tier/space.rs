@@ -464,6 +464,16 @@ impl Space {
         };
     }
 
+    /// Recovery: adds what was found to be live, by tier and segment.
+    pub fn restore_live(&self, found: &[Vec<u64>]) {
+        for (tier, segments) in self.tiers.iter().zip(found) {
+            for (segment, bytes) in tier.segments.iter().zip(segments) {
+                segment.live_bytes.fetch_add(*bytes as i64, Ordering::AcqRel);
+            }
+            tier.live_bytes.fetch_add(segments.iter().sum::<u64>() as i64, Ordering::AcqRel);
+        }
+    }
+
     /// Keeps the segment at a location from being reused. The caller holds a lock under which
     /// the location is current.
     pub fn pin(self: &Arc<Self>, location: Location) -> Option<SegmentPin> {

@@ -1,0 +1,196 @@
+//! What follows from the logged state: maps with their counts, live bytes, keys in order, the
+//! states of segments.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::{Result, fail};
+use crate::index::Index;
+use crate::index::state::{Buffer, Map, Value};
+use crate::limits::PARTITIONS;
+use crate::log::record::SegmentKind;
+use crate::log::tail::LogTail;
+use crate::recover::Target;
+use crate::recover::replay::{Replay, StagedMap};
+use crate::tier::space::{SegmentState, Space, footprint};
+use crate::types::{BucketId, Place, SegmentId, TierId, TierSegment};
+
+/// What one thread has found in its partitions.
+struct Sums {
+    /// By tier and segment.
+    live_bytes: Vec<Vec<u64>>,
+    buckets: BTreeMap<BucketId, BucketSums>,
+}
+
+#[derive(Default)]
+struct BucketSums {
+    keys: Vec<Arc<[u8]>>,
+    bytes: u64,
+}
+
+/// Completes index, table, buckets and segments.
+pub(super) fn finish(
+    target: &Target<'_>,
+    replay: Replay<'_>,
+    log_tier: TierId,
+    tail: &LogTail,
+    kept: &[BTreeSet<TierSegment>; 2],
+) -> Result<()> {
+    target.buckets.raise_ids(replay.buckets_used);
+    for (id, (name, options)) in &replay.buckets {
+        target.buckets.insert(*id, name, *options);
+    }
+    let (runtime, lanes) = (target.runtime, target.runtime.lanes());
+    let all_sums = Mutex::new(Vec::new());
+    runtime.in_parallel(lanes, &|lane| {
+        let mut sums = Sums::new(target.space);
+        for partition in (lane..PARTITIONS).step_by(lanes) {
+            sums.visit_partition(target, &replay, partition)?;
+        }
+        all_sums.lock().push(sums);
+        Ok(())
+    })?;
+    // Every map counts its buffers by now.
+    target.table.forget_uncounted();
+    runtime.in_parallel(lanes, &|lane| {
+        let mut sums = Sums::new(target.space);
+        for shard in (lane..PARTITIONS).step_by(lanes) {
+            target.table.for_each_in(shard, |buffer| sums.count_live(target.space, buffer));
+        }
+        all_sums.lock().push(sums);
+        Ok(())
+    })?;
+    let mut buckets: BTreeMap<BucketId, BucketSums> = BTreeMap::new();
+    for sums in all_sums.into_inner() {
+        target.space.restore_live(&sums.live_bytes);
+        for (bucket, found) in sums.buckets {
+            let sum = buckets.entry(bucket).or_default();
+            sum.keys.extend(found.keys);
+            sum.bytes += found.bytes;
+        }
+    }
+    for (bucket, found) in buckets {
+        target.buckets.restore(bucket, found.keys, found.bytes);
+    }
+    let in_log = tail.history.iter().map(|start| start.generation + 1);
+    let ahead = tail.ahead.map(|ahead| ahead.generation + 1);
+    let next = in_log.chain(ahead).max().unwrap_or(1).max(replay.next_generation);
+    target.space.raise_generation(next);
+    restore_segments(target.space, log_tier, &replay.segments, tail, kept);
+    Ok(())
+}
+
+impl Sums {
+    fn new(space: &Space) -> Sums {
+        let segments = |tier: &crate::tier::space::Tier| vec![0; tier.segments().len()];
+        Sums { live_bytes: space.tiers().iter().map(segments).collect(), buckets: BTreeMap::new() }
+    }
+
+    /// Makes the maps of a partition and adds up what its blobs hold.
+    fn visit_partition(
+        &mut self,
+        target: &Target<'_>,
+        replay: &Replay<'_>,
+        partition: usize,
+    ) -> Result<()> {
+        let maps = std::mem::take(&mut *replay.maps[partition].lock());
+        for map in maps {
+            if replay.buckets.contains_key(&map.bucket) {
+                make_map(target, map)?;
+            }
+        }
+        for number in Index::stripes_of(partition) {
+            let mut stripe = target.index.lock_number(number);
+            // What a destroyed bucket held is not live: nothing has been counted for it.
+            let destroyed = |bucket| !replay.buckets.contains_key(&bucket);
+            if stripe.iter().any(|entry| destroyed(entry.bucket)) {
+                target.index.remove_where(&mut stripe, |entry| destroyed(entry.bucket));
+            }
+            for entry in stripe.iter() {
+                if let Some(lone) = entry.visible.lone() {
+                    check_place(target.space, lone)?;
+                    self.count_live(target.space, lone);
+                }
+                let sums = self.buckets.entry(entry.bucket).or_default();
+                sums.keys.push(entry.key.clone());
+                sums.bytes = sums.bytes.wrapping_add(entry.visible.len);
+            }
+        }
+        Ok(())
+    }
+
+    fn count_live(&mut self, space: &Space, buffer: &Buffer) {
+        let Place::Device { tier, offset } = buffer.location.place() else { return };
+        let segment = space.tier(tier).segment_at(offset);
+        self.live_bytes[tier.index()][segment.0 as usize] += footprint(buffer.stored_len);
+    }
+}
+
+fn make_map(target: &Target<'_>, staged: StagedMap) -> Result<()> {
+    for extent in &staged.extents {
+        let Some(buffer) = target.table.get(extent.buffer) else {
+            let id = extent.buffer.0;
+            fail!(Corrupt, "a blob names buffer {id}, which no record defines");
+        };
+        check_place(target.space, &buffer)?;
+    }
+    let mut stripe = target.index.lock(staged.hash);
+    if let Some(entry) = stripe.get(staged.hash, staged.bucket, &staged.key) {
+        entry.visible.value = Value::Mapped(Arc::new(Map::new(staged.extents, target.table)));
+    }
+    Ok(())
+}
+
+fn check_place(space: &Space, buffer: &Buffer) -> Result<()> {
+    let inside = match buffer.location.place() {
+        Place::Device { tier, offset } => space.tiers().get(tier.index()).is_some_and(|tier| {
+            offset >= tier.segment_size
+                && offset
+                    .checked_add(u64::from(buffer.stored_len))
+                    .is_some_and(|end| end <= tier.capacity)
+        }),
+        Place::Dram(_) => false,
+    };
+    if !inside {
+        fail!(
+            Corrupt,
+            "buffer {} lies at {:?}, which is no place of this store",
+            buffer.id.0,
+            buffer.location
+        );
+    }
+    Ok(())
+}
+
+/// What every segment is, from what lies in it.
+fn restore_segments(
+    space: &Space,
+    log_tier: TierId,
+    known: &BTreeMap<TierSegment, (u32, SegmentKind)>,
+    tail: &LogTail,
+    kept: &[BTreeSet<TierSegment>; 2],
+) {
+    let mut log: BTreeSet<TierSegment> = tail.history.iter().map(|start| start.segment).collect();
+    log.insert(tail.segment);
+    log.extend(tail.ahead.map(|ahead| TierSegment { tier: log_tier, segment: ahead.segment }));
+    for tier in space.tiers() {
+        for number in 1..tier.segments().len() {
+            let at = TierSegment { tier: tier.id, segment: SegmentId(number as u32) };
+            let of_log = tail.history.iter().find(|start| start.segment == at);
+            let generation = of_log.map_or(0, |start| start.generation);
+            let generation = known.get(&at).map_or(generation, |(known, _)| generation.max(*known));
+            let state = if log.contains(&at) {
+                SegmentState::Log
+            } else if kept.iter().any(|segments| segments.contains(&at)) {
+                SegmentState::Meta
+            } else if tier.segment(at.segment).live_bytes() > 0 {
+                SegmentState::Sealed
+            } else {
+                SegmentState::Free
+            };
+            space.restore(at, state, generation);
+        }
+    }
+}
