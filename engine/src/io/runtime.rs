@@ -64,8 +64,8 @@ pub enum ActorHandle {
 }
 
 impl ActorHandle {
-    /// [`join`](Self::join), calling `nudge` every few milliseconds until then: for an actor
-    /// whose executor may sleep over a wake from another thread, as glommio has been seen to do.
+    /// [`join`](Self::join), calling `nudge` every few milliseconds until then: for an actor on
+    /// glommio, whose timers may in theory still race with its way to sleep.
     pub fn join_nudging(self, nudge: impl Fn()) -> bool {
         if let ActorHandle::Thread(handle) = &self {
             while !handle.is_finished() {

@@ -22,7 +22,7 @@ mod writer;
 use isotherm::config::IoChoice;
 
 /// Kills per backend.
-const KILLS: u64 = 100;
+const KILLS: u64 = 200;
 
 fn setting(name: &str, default: u64) -> u64 {
     let Ok(text) = std::env::var(name) else { return default };
