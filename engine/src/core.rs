@@ -1,5 +1,6 @@
 //! What callers, shards and the organizer share, and the messages between them.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use crate::index::state::Buffer;
 use crate::index::table::BufferTable;
 use crate::io::Devices;
 use crate::io::buffer::{AlignedBuf, BufferPool};
+use crate::io::exec::LocalFuture;
 use crate::io::gate::ByteGate;
 use crate::io::runtime::Runtime;
 use crate::io::wait::{Sender, WaitList};
@@ -338,9 +340,15 @@ pub enum Request {
     Reclaim,
     /// Seal the segments that the shard writes to, so that they can be cleaned: nothing else can.
     SealOpen,
+    /// Run a caller's operation.
+    Run(ShardTask),
     /// End: write what is left, then stop.
     Stop,
 }
+
+/// What a shard runs for a caller, given the shard.
+pub type ShardTask =
+    Box<dyn FnOnce(Rc<crate::shard::ShardContext>) -> LocalFuture<'static, ()> + Send>;
 
 /// A buffer on its way to a segment.
 pub struct WriteRequest {

@@ -35,6 +35,8 @@ pub enum ErrorKind {
     LimitExceeded = -303,
     /// The queue is full and the caller asked not to wait.
     Busy = -304,
+    /// Cancelled before it began.
+    Cancelled = -305,
     /// The store is closed.
     Closed = -401,
     /// Another process, or another handle of this one, has the store open.

@@ -26,7 +26,10 @@ mod testing;
 pub mod tier;
 pub mod types;
 
-pub use api::{BlobStat, Bucket, BucketStat, BufferPlace, Cursor, PutOptions, ScanItem, ScanRange};
+pub use api::{
+    Action, BlobStat, Bucket, BucketStat, BufferPlace, Completion, Cursor, Done, OpId, OpMemory,
+    Operation, PutOptions, Queue, Refused, ScanItem, ScanRange,
+};
 pub use config::Config;
 pub use error::{Error, ErrorKind, Result};
 pub use stats::Stats;

@@ -60,6 +60,9 @@ pub const PARTITIONS: usize = 256;
 pub const UNFLUSHED_MAX: u64 = 256 << 20;
 /// Requests that may wait in one shard's mailbox.
 pub const MAILBOX_LEN_MAX: usize = 1024;
+/// Operations that one queue may have under way. They wait in mailboxes and for permits, each with
+/// about half a KiB of memory.
+pub const QUEUE_DEPTH_MAX: usize = 65_536;
 /// Device operations one shard keeps in flight.
 pub const RING_DEPTH: usize = 256;
 /// Operations handed to the kernel together while more are being pushed: early enough that the

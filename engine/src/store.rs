@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use crate::api::Bucket;
+use crate::api::{Bucket, Queue};
 use crate::config::{Config, ResolvedConfig};
 use crate::core::{Core, Request};
 use crate::engine::{Engine, Identity, flush_everything, format};
@@ -311,6 +311,15 @@ impl Store {
             state.abandon_destroy();
         }
         destroyed
+    }
+
+    // ---- asynchronous operations ----------------------------------------------------------
+
+    /// A queue of asynchronous operations: at most `depth` submitted whose completions have not been
+    /// taken, 1 to 65,536. A queue per thread is the fast way; one shared by threads is right too.
+    pub fn queue(&self, depth: usize) -> Result<Queue> {
+        self.core().check_open()?;
+        Queue::new(self.core().clone(), depth)
     }
 
     // ---- facts ----------------------------------------------------------------------------

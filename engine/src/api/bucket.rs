@@ -1,19 +1,22 @@
 //! A bucket and the operations on its blobs.
 
+use std::future::Future;
 use std::ops::Bound;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 
 use crate::api::change::{self, Changed, Edit};
 use crate::api::memory::{self, Outcome};
-use crate::api::read::{self, Got};
+use crate::api::read::{self, Got, Reader};
 use crate::api::scan::{Cursor, ScanItem, ScanRange};
 use crate::buckets::BucketState;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
 use crate::tier::dram::DramGet;
-use crate::types::{BufferId, Durability, Place, TierId, TierKind, Version};
+use crate::types::{BucketId, BufferId, Durability, Place, TierId, TierKind, Version};
 
 /// One in this many operations that DRAM answers is timed: reading the clock twice costs as much
 /// as the operation.
@@ -187,17 +190,8 @@ impl Bucket {
     /// wholly or not at all.
     #[doc(hidden)]
     pub async fn edit(&self, key: &[u8], edit: Edit<'_>, options: PutOptions) -> Result<Changed> {
-        self.check(key)?;
-        self.core.check_writable()?;
+        let level = self.check_edit(key, edit, options)?;
         let data = edit.data();
-        if data.len() as u64 > VALUE_LEN_MAX {
-            fail!(
-                InvalidArgument,
-                "a value has at most {VALUE_LEN_MAX} bytes, this one has {}",
-                data.len()
-            );
-        }
-        let level = self.level(options)?;
         let _operation = self.core.begin_operation()?;
         let _change = self.state.begin_change()?;
         let sampled = level > Durability::Memory
@@ -209,6 +203,48 @@ impl Bucket {
             self.core.counters.put.record(self.core.runtime.now().since(start));
         }
         Ok(changed)
+    }
+
+    /// A change at Memory level, if DRAM has room for it and nobody has claimed its key. `None`: it
+    /// has not taken place, and may have to wait.
+    pub(super) fn edit_at_once(
+        &self,
+        key: &[u8],
+        edit: Edit<'_>,
+        options: PutOptions,
+    ) -> Option<Result<Changed>> {
+        let at_once = async {
+            if self.check_edit(key, edit, options)? > Durability::Memory {
+                return Ok(None);
+            }
+            let _operation = self.core.begin_operation()?;
+            let _change = self.state.begin_change()?;
+            match memory::change(&self.core, &self.state, key, edit).await? {
+                Outcome::RunAsWritten => Ok(None),
+                Outcome::Done(changed) => {
+                    let counters = &self.core.counters;
+                    counters.memory_puts.add_one();
+                    counters.put_bytes.fetch_add(edit.data().len() as u64, Ordering::Relaxed);
+                    Ok(Some(changed))
+                }
+            }
+        };
+        match pin!(at_once).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => done.transpose(),
+            // It waits for a claim to end, and has done nothing yet.
+            Poll::Pending => None,
+        }
+    }
+
+    /// The level of a change, if its arguments are in bounds and the store takes changes.
+    fn check_edit(&self, key: &[u8], edit: Edit<'_>, options: PutOptions) -> Result<Durability> {
+        self.check(key)?;
+        self.core.check_writable()?;
+        let len = edit.data().len();
+        if len as u64 > VALUE_LEN_MAX {
+            fail!(InvalidArgument, "a value has at most {VALUE_LEN_MAX} bytes, this one has {len}");
+        }
+        self.level(options)
     }
 
     async fn run(&self, key: &[u8], edit: Edit<'_>, level: Durability) -> Result<Changed> {
@@ -228,6 +264,14 @@ impl Bucket {
         change::change(&self.core, &self.state, key, edit, level.max(Durability::Written)).await
     }
 
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(super) fn id(&self) -> BucketId {
+        self.state.id
+    }
+
     fn level(&self, options: PutOptions) -> Result<Durability> {
         let default = self.state.options.durability.unwrap_or(self.core.settings.durability);
         let level = options.durability.unwrap_or(default);
@@ -244,36 +288,38 @@ impl Bucket {
 
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Vec<u8>> {
-        self.check(key)?;
-        let hash = self.core.index.hash(self.state.id, key);
-        if let Some((_, len)) = self.core.dram.head_info(hash, self.state.id, key) {
-            let mut value = zeroed(len)?;
-            if let DramGet::Hit { copied, value_len } =
-                self.core.dram.get(hash, self.state.id, key, 0, &mut value)
-                && copied as u64 == value_len
-                && value_len == len
-            {
-                self.count_hit(copied);
-                return Ok(value);
-            }
+        let mut value = Vec::new();
+        if self.hit_whole(key, &mut value)?.is_none() {
+            self.wait(self.read_with(key, 0, Target::Grow(&mut value), Reader::Caller))?;
         }
-        self.wait(self.get_async(key))
+        Ok(value)
     }
 
     /// [`get`](Self::get), asynchronous.
     #[doc(hidden)]
     pub async fn get_async(&self, key: &[u8]) -> Result<Vec<u8>> {
-        self.check(key)?;
-        let _operation = self.core.begin_operation()?;
-        let start = self.core.runtime.now();
-        let Some(held) = read::hold(&self.core, &self.state, key, 0..u64::MAX) else {
-            return Err(change::not_found(&self.state, key));
-        };
-        let mut value = zeroed(held.state.len)?;
-        let range = 0..held.state.len;
-        read::read_held(&self.core, &self.state, &held, range, &mut value).await?;
-        self.count_miss(value.len(), start);
+        let mut value = Vec::new();
+        self.read_with(key, 0, Target::Grow(&mut value), Reader::Caller).await?;
         Ok(value)
+    }
+
+    /// The whole value, if DRAM has it.
+    pub(super) fn hit_whole(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Option<Got>> {
+        self.check(key)?;
+        let hash = self.core.index.hash(self.state.id, key);
+        let Some((_, len)) = self.core.dram.head_info(hash, self.state.id, key) else {
+            return Ok(None);
+        };
+        resize(value, len)?;
+        match self.core.dram.get(hash, self.state.id, key, 0, value) {
+            DramGet::Hit { copied, value_len }
+                if copied as u64 == value_len && value_len == len =>
+            {
+                self.count_hit(copied);
+                Ok(Some(Got { copied, value_len }))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Copies the value into `dst` and returns its length.
@@ -300,26 +346,63 @@ impl Bucket {
         dst: &mut [u8],
         whole: bool,
     ) -> Result<Got> {
+        let target = if whole { Target::Whole(dst) } else { Target::Part(dst) };
+        self.read_with(key, offset, target, Reader::Caller).await
+    }
+
+    /// Every get that DRAM has not answered.
+    pub(super) async fn read_with(
+        &self,
+        key: &[u8],
+        offset: u64,
+        target: Target<'_>,
+        reader: Reader<'_>,
+    ) -> Result<Got> {
         self.check(key)?;
         let _operation = self.core.begin_operation()?;
         let start = self.core.runtime.now();
-        let end = offset.saturating_add(dst.len() as u64);
+        let end = match &target {
+            Target::Part(dst) | Target::Whole(dst) => offset.saturating_add(dst.len() as u64),
+            Target::Grow(_) => u64::MAX,
+        };
         let Some(held) = read::hold(&self.core, &self.state, key, offset..end) else {
             return Err(change::not_found(&self.state, key));
         };
         let value_len = held.state.len;
-        if whole && value_len > dst.len() as u64 {
-            return Err(Error::buffer_too_small(dst.len() as u64, value_len));
-        }
+        let dst = match target {
+            Target::Whole(dst) if value_len > dst.len() as u64 => {
+                return Err(Error::buffer_too_small(dst.len() as u64, value_len));
+            }
+            Target::Part(dst) | Target::Whole(dst) => dst,
+            Target::Grow(value) => {
+                resize(value, value_len)?;
+                &mut value[..]
+            }
+        };
         let range = offset.min(value_len)..end.min(value_len);
         let copied = (range.end - range.start) as usize;
-        read::read_held(&self.core, &self.state, &held, range, &mut dst[..copied]).await?;
+        read::read_held(&self.core, &self.state, &held, range, &mut dst[..copied], reader).await?;
         self.count_miss(copied, start);
         Ok(Got { copied, value_len })
     }
 
     #[inline]
     fn read(&self, key: &[u8], offset: u64, dst: &mut [u8], whole: bool) -> Result<Got> {
+        match self.hit(key, offset, dst, whole)? {
+            Some(got) => Ok(got),
+            None => self.read_miss(key, offset, dst, whole),
+        }
+    }
+
+    /// What DRAM answers, without a lock; `None` if it does not.
+    #[inline]
+    pub(super) fn hit(
+        &self,
+        key: &[u8],
+        offset: u64,
+        dst: &mut [u8],
+        whole: bool,
+    ) -> Result<Option<Got>> {
         self.check(key)?;
         let hash = self.core.index.hash(self.state.id, key);
         if let DramGet::Hit { copied, value_len } =
@@ -329,9 +412,9 @@ impl Bucket {
                 return Err(Error::buffer_too_small(dst.len() as u64, value_len));
             }
             self.count_hit(copied);
-            return Ok(Got { copied, value_len });
+            return Ok(Some(Got { copied, value_len }));
         }
-        self.read_miss(key, offset, dst, whole)
+        Ok(None)
     }
 
     /// Apart from the hits, which would pay for its frame.
@@ -448,12 +531,22 @@ impl Bucket {
     }
 }
 
-fn zeroed(len: u64) -> Result<Vec<u8>> {
-    let mut value = Vec::new();
+/// Makes `value` as long as a value to be read.
+fn resize(value: &mut Vec<u8>, len: u64) -> Result<()> {
     let size = usize::try_from(len).unwrap_or(usize::MAX);
-    if value.try_reserve_exact(size).is_err() {
+    if value.try_reserve_exact(size.saturating_sub(value.len())).is_err() {
         fail!(NoMemory, "no memory for a value of {len} bytes; read it in pieces with get_at");
     }
     value.resize(size, 0);
-    Ok(value)
+    Ok(())
+}
+
+/// Where the bytes of a get go.
+pub(super) enum Target<'a> {
+    /// As many as fit.
+    Part(&'a mut [u8]),
+    /// The whole value, which must fit.
+    Whole(&'a mut [u8]),
+    /// The whole value, whatever its length.
+    Grow(&'a mut Vec<u8>),
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::api::read::{self, Held};
+use crate::api::read::{self, Held, Reader};
 use crate::buckets::BucketState;
 use crate::core::{
     BufferName, Change, Commit, Core, DramImage, NewBuffer, Origin, Payload, Request, Source,
@@ -449,7 +449,7 @@ async fn read_span(
     let old = span.start..span.end.min(held.state.len);
     if old.start < old.end {
         let target = &mut bytes[..(old.end - old.start) as usize];
-        read::read_held(core, bucket, &held, old, target).await?;
+        read::read_held(core, bucket, &held, old, target, Reader::Caller).await?;
     }
     for extent in extents::clip(&draft.extents, span.clone()) {
         let Some(new) = draft.buffers.iter().find(|new| new.buffer.id == extent.buffer) else {

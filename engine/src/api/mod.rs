@@ -3,16 +3,21 @@
 //! Every operation is an asynchronous function that works under any executor; the synchronous
 //! call waits for it on the calling thread. What DRAM answers never waits and never changes
 //! threads. [`read`]: gets. [`memory`]: changes at Memory level. [`change`]: all others.
-//! [`room`]: slots. [`scan`]: listing.
+//! [`room`]: slots. [`scan`]: listing. [`queue`]: asynchronous operations and their completions.
 
 pub mod bucket;
 pub mod change;
 pub mod memory;
+pub mod operation;
+pub mod queue;
 pub mod read;
 pub mod room;
 pub mod scan;
+mod serve;
 #[cfg(test)]
 mod tests;
 
 pub use bucket::{BlobStat, Bucket, BucketStat, BufferPlace, PutOptions};
+pub use operation::{Action, Completion, Done, OpId, OpMemory, Operation};
+pub use queue::{Queue, Refused};
 pub use scan::{Cursor, ScanItem, ScanRange};

@@ -16,6 +16,7 @@ use crate::io::buffer::AlignedBuf;
 use crate::io::gate::Permit;
 use crate::io::wait::{Receiver, oneshot};
 use crate::limits::{BLOCK, CHECK_BLOCK};
+use crate::shard::io::{ShardIo, all};
 use crate::tier::dram::{DirRange, Dram, Fresh, OwnedPin, PublishHead};
 use crate::tier::space::SegmentPin;
 use crate::types::{Place, TierId};
@@ -260,6 +261,15 @@ fn verify_and_copy(
     Ok(())
 }
 
+/// Who reads the devices for a get.
+#[derive(Clone, Copy)]
+pub enum Reader<'a> {
+    /// The calling thread reads one piece itself and asks a shard for several.
+    Caller,
+    /// The get runs on a shard: its ring reads.
+    Ring(&'a ShardIo),
+}
+
 /// Reads `range` of a held version into `dst`.
 pub async fn read_held(
     core: &Arc<Core>,
@@ -267,16 +277,15 @@ pub async fn read_held(
     held: &Held,
     range: Range<u64>,
     dst: &mut [u8],
+    reader: Reader<'_>,
 ) -> Result<()> {
     let cold = held.copy_resident(range, dst);
-    match &cold[..] {
-        [] => Ok(()),
-        [one] => read_here(core, bucket, held, one, dst),
-        many => {
-            read_by_shard(core, bucket, held, many, dst).await?;
-            Ok(())
-        }
-    }?;
+    match (&cold[..], reader) {
+        ([], _) => {}
+        (many, Reader::Ring(io)) => read_on_ring(io, core, bucket, held, many, dst).await?,
+        ([one], Reader::Caller) => read_here(core, bucket, held, one, dst)?,
+        (many, Reader::Caller) => read_by_shard(core, bucket, held, many, dst).await?,
+    }
     if !cold.is_empty() && cold.len() <= ADMIT_BUFFERS_MAX {
         admit(core, bucket, held, &cold, dst);
     }
@@ -337,6 +346,95 @@ fn read_here(
             tries += 1;
         }
     })
+}
+
+/// Cold pieces of a get that runs on a shard: its ring keeps them in flight.
+async fn read_on_ring(
+    io: &ShardIo,
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    held: &Held,
+    cold: &[Cold],
+    dst: &mut [u8],
+) -> Result<()> {
+    let mut rest = cold;
+    while let [first, ..] = rest {
+        let mut bytes = 0;
+        let within = |piece: &&Cold| {
+            bytes += piece.extent.len as usize + 2 * CHECK_BLOCK;
+            bytes <= WINDOW_BYTES
+        };
+        let count = rest.iter().take_while(within).count().max(1);
+        let (window, after) = rest.split_at(count);
+        rest = after;
+        let _permit = core.reads.take(bytes.min(WINDOW_BYTES)).await;
+        if count == 1 {
+            // The common case, a small blob: no list of futures.
+            let piece = RingRead::of(core, held, first)?;
+            piece.run(io, core, bucket, held, &mut dst[first.target.clone()]).await?;
+            continue;
+        }
+        let pieces = window.iter().map(|piece| RingRead::of(core, held, piece));
+        let pieces = pieces.collect::<Result<Vec<_>>>()?;
+        let mut reads = Vec::with_capacity(count);
+        let mut left = &mut *dst;
+        let mut at = 0;
+        for (piece, cold) in pieces.iter().zip(window) {
+            // Targets ascend and do not overlap: each read gets its own part.
+            let (_, from) = left.split_at_mut(cold.target.start - at);
+            let (target, after) = from.split_at_mut(cold.target.len());
+            (left, at) = (after, cold.target.end);
+            reads.push(piece.run(io, core, bucket, held, target));
+        }
+        all(reads).await.into_iter().collect::<Result<()>>()?;
+    }
+    Ok(())
+}
+
+/// One cold piece on its way through a shard's ring.
+struct RingRead {
+    buffer: Buffer,
+    range: DeviceRange,
+    from: u32,
+    _pin: Option<SegmentPin>,
+}
+
+impl RingRead {
+    fn of(core: &Core, held: &Held, piece: &Cold) -> Result<RingRead> {
+        let (buffer, pin) = held.locate(core, &piece.extent)?;
+        let from = piece.extent.buffer_offset;
+        let range = device_range(&buffer, from, piece.extent.len)?;
+        note_cold(core, held, range.tier);
+        Ok(RingRead { buffer, range, from, _pin: pin })
+    }
+
+    async fn run(
+        &self,
+        io: &ShardIo,
+        core: &Core,
+        bucket: &BucketState,
+        held: &Held,
+        dst: &mut [u8],
+    ) -> Result<()> {
+        let DeviceRange { tier, offset, len, .. } = self.range;
+        let mut tries = 0;
+        loop {
+            let failure = match io.read(tier, offset, len, io.memory(len)).await {
+                Ok(bytes) => {
+                    let bytes = &bytes.as_slice()[..len];
+                    match verify_and_copy(&self.buffer, &self.range, bytes, self.from, dst) {
+                        Ok(()) => return Ok(()),
+                        Err(block) => corrupt(core, bucket, held, &self.buffer, block),
+                    }
+                }
+                Err(error) => error,
+            };
+            if tries == READ_RETRIES {
+                return Err(failure);
+            }
+            tries += 1;
+        }
+    }
 }
 
 struct Window {

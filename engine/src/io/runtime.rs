@@ -257,6 +257,30 @@ impl Runtime {
     }
 }
 
+impl Runtime {
+    /// [`block_on`](Self::block_on) until a time. `None` if the future has not ended by then.
+    pub fn block_on_until<F: Future>(&self, deadline: Nanos, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        let waker = match self {
+            Runtime::Os(_) => PARKER.with(Waker::clone),
+            Runtime::Sim(_) => Waker::noop().clone(),
+        };
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Some(output);
+            }
+            let left = deadline.since(self.now());
+            if left.is_zero() {
+                return None;
+            }
+            match self {
+                Runtime::Os(_) => thread::park_timeout(left),
+                Runtime::Sim(world) => world.step(),
+            }
+        }
+    }
+}
+
 struct Parker(Thread);
 
 impl Wake for Parker {

@@ -20,7 +20,7 @@ pub mod pacing;
 pub mod read;
 pub mod write;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -69,12 +69,29 @@ pub struct ShardContext {
     /// The shard's number.
     pub number: usize,
     stopping: Cell<bool>,
+    wakes: RefCell<Vec<Arc<dyn Wakes>>>,
+}
+
+/// Somebody who waits for several things that a shard does.
+pub trait Wakes: Send + Sync {
+    /// Wakes whoever has got enough.
+    fn wake(&self);
 }
 
 impl ShardContext {
     /// Whether the shard has been asked to end.
     pub fn is_stopping(&self) -> bool {
         self.stopping.get()
+    }
+
+    /// Wakes somebody at the end of this turn: once for all that the turn does, not for each.
+    pub fn wake_later(&self, whom: Arc<dyn Wakes>) {
+        self.wakes.borrow_mut().push(whom);
+    }
+
+    fn wake_now(&self) {
+        let wakes = std::mem::take(&mut *self.wakes.borrow_mut());
+        wakes.iter().for_each(|whom| whom.wake());
     }
 }
 
@@ -100,6 +117,7 @@ impl Shard {
             spawner: tasks.spawner(),
             number: seed.number,
             stopping: Cell::new(false),
+            wakes: RefCell::default(),
         });
         let writer = Rc::new(ValueWriter::new(context.clone(), &seed.devices));
         let log = seed.log.map(|log| LogOwner::start(context.clone(), log));
@@ -127,6 +145,7 @@ impl Shard {
                 let io = context.io.clone();
                 context.spawner.spawn(Box::pin(async move { read::serve(&io, request).await }));
             }
+            (Request::Run(task), _) => context.spawner.spawn(task(context.clone())),
             (Request::WriteBehind(reply), _) => behind::write_all(&context, reply),
             (Request::Commit(commit), Some(log)) => log.queue_commit(*commit),
             (Request::Move(request), Some(log)) => log.queue_move(request),
@@ -190,6 +209,7 @@ impl Actor for Shard {
             }
             progress |= log.wake_some();
         }
+        self.context.wake_now();
         if self.is_finished() {
             return Turn::Finished;
         }

@@ -1,0 +1,262 @@
+//! Queues of asynchronous operations: everything submitted completes once, with its own result.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::Duration;
+
+use isotherm::config::{Config, Tier};
+use isotherm::{
+    Action, Bucket, Completion, Durability, ErrorKind, OpId, OpMemory, Operation, PutOptions,
+    Queue, Store,
+};
+
+fn open(directory: &tempfile::TempDir, dram: &str) -> Store {
+    let config = Config::builder()
+        .tier(Tier::dram(dram))
+        .tier(Tier::nvme("256MiB"))
+        .memory_budget("128MiB")
+        .build()
+        .unwrap();
+    Store::open(directory.path().join("store"), config).unwrap()
+}
+
+fn value(number: u64, len: usize) -> Vec<u8> {
+    (0..len as u64).map(|at| (number * 31 + at * 7 + at / 251) as u8).collect()
+}
+
+fn key(number: u64) -> Vec<u8> {
+    format!("blob-{number}").into_bytes()
+}
+
+/// Takes completions until none is outstanding.
+fn drain(queue: &Queue) -> Vec<Completion> {
+    let mut ended = Vec::new();
+    while queue.outstanding() > 0 {
+        queue.wait(1, 64, None, &mut ended);
+    }
+    ended
+}
+
+fn submit_all(queue: &Queue, operations: impl IntoIterator<Item = Operation>) -> Vec<Completion> {
+    let mut ended = Vec::new();
+    for operation in operations {
+        let mut next = Some(operation);
+        while let Some(operation) = next.take() {
+            if let Err(refused) = queue.submit(operation) {
+                assert_eq!(refused.error.kind(), ErrorKind::Busy);
+                next = Some(refused.operation);
+                queue.wait(1, 16, None, &mut ended);
+            }
+        }
+    }
+    ended.extend(drain(queue));
+    ended
+}
+
+#[test]
+fn every_action_does_what_its_synchronous_namesake_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory, "8MiB");
+    let bucket = store.bucket("b").unwrap();
+    let queue = store.queue(4).unwrap();
+    for level in [Durability::Memory, Durability::Written, Durability::Durable] {
+        let run = |operation: Operation| {
+            queue.submit(operation.with(PutOptions::from(level)).tagged(7)).unwrap();
+            let mut ended = drain(&queue);
+            assert_eq!((ended.len(), ended[0].user_data), (1, 7));
+            ended.remove(0)
+        };
+        assert!(run(Operation::put(&bucket, b"k", value(1, 300_000))).result.is_ok());
+        assert_eq!(bucket.get(b"k").unwrap(), value(1, 300_000));
+        let at = run(Operation::append(&bucket, b"k", vec![9; 10])).result.unwrap();
+        assert_eq!((at.offset, at.bytes), (300_000, 10));
+        run(Operation::put_at(&bucket, b"k", 5, vec![8; 3])).result.unwrap();
+        let part = run(Operation::get_at(&bucket, b"k", 4, vec![0; 5]));
+        assert_eq!(part.result.unwrap().value_len, 300_010);
+        let expected = value(1, 300_000);
+        assert_eq!(part.memory.as_slice(), [expected[4], 8, 8, 8, expected[8]]);
+        let version = run(Operation::truncate(&bucket, b"k", 6)).result.unwrap().version;
+        assert_eq!(version, Some(bucket.stat(b"k").unwrap().version));
+        let whole = run(Operation::get(&bucket, b"k"));
+        assert_eq!(whole.memory.as_slice(), bucket.get(b"k").unwrap());
+        assert!(run(Operation::delete(&bucket, b"k")).result.is_ok());
+        let missing = run(Operation::get(&bucket, b"k")).result.unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+    }
+    drop(queue);
+    store.close().unwrap();
+}
+
+#[test]
+fn thousands_in_flight_from_one_thread_all_complete_once_and_right() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory, "8MiB");
+    let bucket = store.bucket("b").unwrap();
+    let queue = store.queue(4096).unwrap();
+    let len = |number: u64| (number as usize * 977) % 20_000;
+    let puts = (0..6000).map(|n| Operation::put(&bucket, &key(n), value(n, len(n))).tagged(n));
+    let ended = submit_all(&queue, puts);
+    assert_eq!(ended.len(), 6000);
+    assert!(ended.iter().all(|done| done.result.is_ok()), "{:?}", ended[0].result);
+    // Most are cold: 57 MiB of values and 8 of DRAM.
+    let gets = (0..6000).map(|n| Operation::get(&bucket, &key(n)).tagged(n));
+    let mut seen = HashMap::new();
+    for done in submit_all(&queue, gets) {
+        assert_eq!(done.memory.as_slice(), value(done.user_data, len(done.user_data)));
+        assert!(seen.insert(done.user_data, done.id).is_none(), "completed twice");
+    }
+    assert_eq!(seen.len(), 6000);
+    let stats = store.stats();
+    assert!(stats.dram_misses > 1000, "nothing was cold: {} misses", stats.dram_misses);
+    drop(queue);
+    store.close().unwrap();
+    let store = open(&directory, "8MiB");
+    let bucket = store.bucket("b").unwrap();
+    (0..6000).for_each(|n| assert_eq!(bucket.get(&key(n)).unwrap(), value(n, len(n))));
+}
+
+#[test]
+fn a_full_queue_is_busy_until_completions_are_taken_and_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory, "8MiB");
+    let bucket = store.bucket("b").unwrap();
+    let queue = store.queue(2).unwrap();
+    for n in 0..2 {
+        queue.submit(Operation::put(&bucket, &key(n), value(n, 100))).unwrap();
+    }
+    let refused = queue.submit(Operation::put(&bucket, &key(2), value(2, 100)).tagged(2));
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.error.kind(), ErrorKind::Busy);
+    assert_eq!(refused.operation.memory.as_slice(), value(2, 100), "not handed back");
+    let mut ended = Vec::new();
+    assert_eq!(queue.wait(2, 1, None, &mut ended), 1, "at most one was asked for");
+    queue.submit(refused.operation).unwrap();
+    ended.extend(drain(&queue));
+    assert_eq!(ended.len(), 3);
+    assert_eq!(bucket.get(&key(2)).unwrap(), value(2, 100));
+}
+
+#[test]
+fn a_wait_ends_when_its_time_is_over_or_nothing_is_under_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory, "8MiB");
+    let queue = store.queue(2).unwrap();
+    let mut ended = Vec::new();
+    assert_eq!(queue.wait(1, 1, None, &mut ended), 0);
+    assert_eq!(queue.wait(1, 1, Some(Duration::ZERO), &mut ended), 0);
+    assert_eq!(queue.wait(usize::MAX, usize::MAX, Some(Duration::MAX), &mut ended), 0);
+    assert_eq!(queue.wait(0, 0, None, &mut ended), 0);
+}
+
+#[test]
+fn an_operation_cancelled_before_it_begins_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory, "8MiB");
+    let bucket = store.bucket("b").unwrap();
+    let queue = store.queue(8).unwrap();
+    let first = queue.submit(Operation::put(&bucket, b"a", vec![1; 9])).unwrap();
+    queue.cancel(OpId(first.0 + 1));
+    let second = queue.submit(Operation::put(&bucket, b"b", vec![2; 9])).unwrap();
+    let results: HashMap<OpId, _> = drain(&queue)
+        .into_iter()
+        .map(|done| (done.id, done.result.map_err(|e| e.kind())))
+        .collect();
+    assert!(results[&first].is_ok());
+    assert_eq!(results[&second], Err(ErrorKind::Cancelled));
+    assert!(bucket.exists(b"a").unwrap() && !bucket.exists(b"b").unwrap());
+    // Too late, or never heard of: nothing happens.
+    queue.cancel(first);
+    queue.cancel(OpId(1 << 40));
+    queue.submit(Operation::get(&bucket, b"a")).unwrap();
+    assert!(drain(&queue)[0].result.is_ok());
+}
+
+#[test]
+fn bad_submissions_complete_with_a_specific_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, other) = (open(&directory, "8MiB"), tempfile::tempdir().unwrap());
+    let other_store = open(&other, "8MiB");
+    let bucket = store.bucket("b").unwrap();
+    let foreign = other_store.bucket("b").unwrap();
+    let queue = store.queue(16).unwrap();
+    for depth in [0, usize::MAX] {
+        let refused = store.queue(depth).err().map(|error| error.kind());
+        assert_eq!(refused, Some(ErrorKind::InvalidArgument), "a queue of {depth}");
+    }
+    bucket.put(b"long", &[1; 100]).unwrap();
+    let short = Operation::new(&bucket, b"long", Action::Get, OpMemory::None);
+    let cases = [
+        (Operation::get(&foreign, b"k"), ErrorKind::InvalidArgument),
+        (Operation::get(&bucket, b""), ErrorKind::InvalidArgument),
+        (Operation::put(&bucket, &[0; 2000], vec![1]), ErrorKind::InvalidArgument),
+        (Operation::put_at(&bucket, b"k", u64::MAX, vec![1; 2]), ErrorKind::InvalidArgument),
+        (Operation::truncate(&bucket, b"none", 1), ErrorKind::NotFound),
+        (short, ErrorKind::BufferTooSmall),
+    ];
+    for (operation, kind) in cases {
+        queue.submit(operation).unwrap();
+        let ended = drain(&queue);
+        assert_eq!(ended[0].result.as_ref().map_err(|error| error.kind()), Err(kind));
+    }
+    store.close().unwrap();
+    queue.submit(Operation::put(&bucket, b"k", vec![1])).unwrap();
+    let late = drain(&queue).remove(0).result.map_err(|error| error.kind());
+    assert_eq!(late, Err(ErrorKind::Closed));
+    assert_eq!(store.queue(1).err().map(|error| error.kind()), Some(ErrorKind::Closed));
+}
+
+#[test]
+fn one_queue_serves_many_threads_and_a_close_waits_for_what_is_under_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory, "8MiB");
+    let bucket: Bucket = store.bucket("b").unwrap();
+    let queue = store.queue(64).unwrap();
+    thread::scope(|scope| {
+        for part in 0..4 {
+            let (queue, bucket) = (&queue, &bucket);
+            scope.spawn(move || {
+                let mine = (0..500).map(|n| part * 500 + n);
+                let puts = mine.map(|n| Operation::put(bucket, &key(n), value(n, 3000)));
+                for operation in puts {
+                    let mut next = Some(operation);
+                    while let Some(operation) = next.take() {
+                        if let Err(refused) = queue.submit(operation) {
+                            next = Some(refused.operation);
+                            let mut ended = Vec::new();
+                            queue.wait(1, 8, Some(Duration::from_millis(50)), &mut ended);
+                            assert!(ended.iter().all(|done| done.result.is_ok()));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    store.close().unwrap();
+    assert!(drain(&queue).iter().all(|done| {
+        done.result.is_ok() || done.result.as_ref().is_err_and(|e| e.kind() == ErrorKind::Closed)
+    }));
+    drop(queue);
+    let store = open(&directory, "8MiB");
+    let bucket = store.bucket("b").unwrap();
+    let found = (0..2000).filter(|n| bucket.get(&key(*n)).is_ok_and(|got| got == value(*n, 3000)));
+    assert!(found.count() >= 2000 - 64);
+}
+
+#[test]
+fn a_store_without_devices_completes_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config::builder().tier(Tier::dram("8MiB")).build().unwrap();
+    let store = Store::open(directory.path().join("store"), config).unwrap();
+    let bucket = store.bucket("b").unwrap();
+    let queue = store.queue(3).unwrap();
+    queue.submit(Operation::put(&bucket, b"k", value(1, 5000))).unwrap();
+    queue.submit(Operation::truncate(&bucket, b"k", 6000)).unwrap();
+    queue.submit(Operation::get(&bucket, b"k")).unwrap();
+    let mut ended = Vec::new();
+    assert_eq!(queue.wait(3, 3, Some(Duration::ZERO), &mut ended), 3);
+    let mut expected = value(1, 5000);
+    expected.resize(6000, 0);
+    assert_eq!(ended[2].memory.as_slice(), expected);
+}
