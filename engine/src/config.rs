@@ -95,6 +95,27 @@ impl OrganizerChoice {
     }
 }
 
+/// What opening does about a data tier that is missing, foreign or unreadable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MissingTiers {
+    /// Refuses, and says which tier is wrong and how.
+    #[default]
+    Fail,
+    /// Opens without it. Blobs with bytes there are listed and can be deleted or replaced; reading
+    /// them answers `TierMissing`. When the tier is back, the next open finds it as it was.
+    Degraded,
+}
+
+impl MissingTiers {
+    /// `fail` or `degraded`.
+    pub fn name(self) -> &'static str {
+        match self {
+            MissingTiers::Fail => "fail",
+            MissingTiers::Degraded => "degraded",
+        }
+    }
+}
+
 /// A validated configuration. Tiers stand from fast to slow; no tiers means the embedded default:
 /// a DRAM tier and one file under the store's directory, or the tiers of the store that exists.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -126,6 +147,8 @@ pub(crate) struct Settings {
     pub(crate) organizer: OrganizerChoice,
     pub(crate) checksum_at_entry: bool,
     pub(crate) create: bool,
+    pub(crate) read_only: bool,
+    pub(crate) missing_tiers: MissingTiers,
 }
 
 impl Default for Settings {
@@ -141,6 +164,8 @@ impl Default for Settings {
             organizer: OrganizerChoice::Auto,
             checksum_at_entry: false,
             create: true,
+            read_only: false,
+            missing_tiers: MissingTiers::Fail,
         }
     }
 }
@@ -226,6 +251,16 @@ impl Config {
     /// Whether opening makes a store where there is none.
     pub fn create(&self) -> bool {
         self.settings.create
+    }
+
+    /// Whether the store is opened for reading only: nothing is written to its devices.
+    pub fn read_only(&self) -> bool {
+        self.settings.read_only
+    }
+
+    /// What opening does about a data tier that is missing.
+    pub fn missing_tiers(&self) -> MissingTiers {
+        self.settings.missing_tiers
     }
 }
 

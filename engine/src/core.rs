@@ -90,6 +90,8 @@ pub struct Settings {
     pub checksum_at_entry: bool,
     /// Bytes of memory for everything together.
     pub memory_budget: u64,
+    /// Why nothing may be changed, if so.
+    pub read_only: Option<String>,
 }
 
 /// The log's positions, for those who do not own it.
@@ -191,6 +193,11 @@ impl Core {
         !self.shards.is_empty()
     }
 
+    /// Whether a shard owns a log: there is a device tier, and it may be written.
+    pub fn has_log(&self) -> bool {
+        self.is_persistent() && self.settings.read_only.is_none()
+    }
+
     /// Sets device space aside for dirty bytes. A store without devices needs none.
     pub fn reserve_dirty(&self, bytes: u64) -> bool {
         if self.is_persistent() {
@@ -218,6 +225,10 @@ impl Core {
     /// on.
     pub fn check_writable(&self) -> Result<()> {
         self.check_open()?;
+        if let Some(reason) = &self.settings.read_only {
+            let message = format!("the store is open for reading only: {reason}");
+            return Err(Error::new(ErrorKind::ReadOnly, message));
+        }
         self.check_poison()
     }
 

@@ -3,6 +3,13 @@
 //! The same code runs over files and over simulated devices: it is given devices, identities and
 //! settings, and starts shards and organizer through the runtime.
 
+mod format;
+mod open;
+mod superblocks;
+
+pub use format::format;
+pub use open::read_only_reason;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,25 +18,20 @@ use parking_lot::Mutex;
 use crate::buckets::Buckets;
 use crate::config::{IoChoice, ResolvedConfig};
 use crate::core::{Core, Parts, Request, Settings};
-use crate::error::{Error, ErrorKind, Result, fail};
+use crate::engine::superblocks::{load_superblocks, store_superblock};
+use crate::error::{Error, Result, fail};
 use crate::index::table::BufferTable;
 use crate::index::{Index, MemoryBudget};
-use crate::io::buffer::{AlignedBuf, BufferPool};
+use crate::io::buffer::BufferPool;
 use crate::io::runtime::{ActorHandle, Runtime};
 use crate::io::sim_ring::SimRing;
 use crate::io::threads::ThreadsRing;
 use crate::io::uring::{self, UringRing};
 use crate::io::wait::{WaitList, oneshot};
 use crate::io::{Device, Devices, Ring};
-use crate::limits::{BLOCK, DRAM_CAPACITY_MIN, PARTITIONS, RING_DEPTH, RING_WORKERS_MAX, STRIPES};
-use crate::log::FORMAT_MINOR;
-use crate::log::record::SegmentKind;
-use crate::log::segment::{SegmentHeader, SegmentIdentity};
-use crate::log::superblock::{
-    CUTS_MAX, Cut, Features, LogStart, SUPERBLOCK_LEN, SUPERBLOCK_SLOTS, Superblock,
-};
+use crate::limits::{DRAM_CAPACITY_MIN, PARTITIONS, RING_DEPTH, RING_WORKERS_MAX, STRIPES};
 use crate::organizer;
-use crate::recover::{self, Target};
+use crate::recover::Target;
 use crate::shard::{LogSeed, Shard, ShardSeed};
 use crate::tier::dram::Dram;
 use crate::tier::reserve;
@@ -77,202 +79,7 @@ pub struct Engine {
     identity: Identity,
 }
 
-/// Writes the superblocks of a new store. Nothing is flushed twice; nothing exists before.
-pub fn format(
-    runtime: &Runtime,
-    devices: &Devices,
-    config: &ResolvedConfig,
-    identity: &Identity,
-) -> Result<()> {
-    let seed = runtime.random_identity()?;
-    let hash_seed = u64::from_le_bytes([
-        seed[0], seed[1], seed[2], seed[3], seed[4], seed[5], seed[6], seed[7],
-    ]);
-    for (number, tier) in config.devices.iter().enumerate() {
-        let segment_size = config.devices[LOG_TIER.index()].segment_size;
-        let superblock = Superblock {
-            minor: FORMAT_MINOR,
-            features: Features { compat: 0, ro_compat: 0, incompat: 0 },
-            store: identity.store,
-            device: identity.devices[number],
-            tier: TierId(number as u8),
-            tier_kind: tier.kind,
-            tiers: identity.devices.to_vec(),
-            capacity: tier.capacity,
-            segment_size: tier.segment_size,
-            hash_seed,
-            epoch: Epoch(1),
-            generation: 1,
-            watermark: BatchSeq(0),
-            clean: true,
-            log_start: first_log_start(segment_size),
-            cuts: Vec::new(),
-            checkpoint: None,
-        };
-        if number == LOG_TIER.index() {
-            write_first_log_header(&*devices[number], identity, segment_size, runtime)?;
-        }
-        store_superblock(&*devices[number], &superblock)?;
-    }
-    Ok(())
-}
-
-fn first_log_start(segment_size: u64) -> LogStart {
-    let segment = crate::types::TierSegment { tier: LOG_TIER, segment: crate::types::SegmentId(1) };
-    LogStart {
-        segment,
-        generation: 1,
-        offset: segment_size + BLOCK as u64,
-        seq: BatchSeq(1),
-        chain: 0,
-    }
-}
-
-fn write_first_log_header(
-    device: &dyn Device,
-    identity: &Identity,
-    segment_size: u64,
-    runtime: &Runtime,
-) -> Result<()> {
-    let start = first_log_start(segment_size);
-    let header = SegmentHeader {
-        identity: SegmentIdentity {
-            store: identity.store,
-            device: identity.devices[LOG_TIER.index()],
-            segment: start.segment,
-            generation: start.generation,
-        },
-        kind: SegmentKind::Log,
-        epoch: Epoch(1),
-        writer: 0,
-        wall_clock: runtime.wall_clock_s(),
-    };
-    write_block(device, segment_size, &header.encode()?)
-}
-
-fn write_block(device: &dyn Device, offset: u64, bytes: &[u8]) -> Result<()> {
-    let mut buf = AlignedBuf::alloc(bytes.len());
-    buf.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
-    device.write_at(offset, &buf.as_slice()[..bytes.len()]).map_err(|error| {
-        Error::from_io(
-            format!("write of {} bytes at {offset} of {}", bytes.len(), device.path().display()),
-            &error,
-        )
-    })
-}
-
-fn store_superblock(device: &dyn Device, superblock: &Superblock) -> Result<()> {
-    let offset = SUPERBLOCK_SLOTS[Superblock::slot_of(superblock.generation)];
-    write_block(device, offset, &superblock.encode()?)?;
-    flush(device)
-}
-
-fn flush(device: &dyn Device) -> Result<()> {
-    device
-        .flush()
-        .map_err(|error| Error::from_io(format!("flush of {}", device.path().display()), &error))
-}
-
-/// The valid superblocks of a device, newest first.
-fn load_superblocks(device: &dyn Device) -> Result<Vec<Superblock>> {
-    let mut slots = [[0u8; SUPERBLOCK_LEN]; 2];
-    for (slot, offset) in slots.iter_mut().zip(SUPERBLOCK_SLOTS) {
-        let mut buf = AlignedBuf::alloc(SUPERBLOCK_LEN);
-        if let Err(error) = device.read_at(offset, &mut buf.as_mut_slice()[..SUPERBLOCK_LEN]) {
-            return Err(Error::from_io(
-                format!("superblock of {}", device.path().display()),
-                &error,
-            ));
-        }
-        slot.copy_from_slice(&buf.as_slice()[..SUPERBLOCK_LEN]);
-    }
-    let place = |error: Error| {
-        Error::new(error.kind(), format!("{}: {}", device.path().display(), error.message()))
-    };
-    let newest = Superblock::newest([&slots[0], &slots[1]]).map_err(place)?;
-    if let Some(reason) = newest.read_only_reason() {
-        return Err(place(Error::new(ErrorKind::Format, reason)));
-    }
-    let older = slots.iter().filter_map(|slot| Superblock::decode(slot).ok());
-    let older = older.filter(|block| block.generation < newest.generation).collect::<Vec<_>>();
-    Ok(std::iter::once(newest).chain(older).collect())
-}
-
-/// Checks that a tier's superblock is that of this store and of this tier.
-fn check_superblock(
-    superblock: &Superblock,
-    config: &ResolvedConfig,
-    identity: &Identity,
-    number: usize,
-    device: &dyn Device,
-) -> Result<()> {
-    let place = device.path().display();
-    if superblock.store != identity.store {
-        fail!(
-            TierMissing,
-            "{place} belongs to store {}, this is store {}",
-            superblock.store,
-            identity.store
-        );
-    }
-    if superblock.device != identity.devices[number] || superblock.tier.index() != number {
-        fail!(
-            TierMissing,
-            "{place} is tier {} (device {}) of this store, tier {number} (device {}) is expected there; were files exchanged?",
-            superblock.tier.0,
-            superblock.device,
-            identity.devices[number]
-        );
-    }
-    let tier = &config.devices[number];
-    if superblock.capacity != tier.capacity || superblock.segment_size != tier.segment_size {
-        fail!(
-            Format,
-            "{place} was made with {} bytes in segments of {}, the manifest says {} in {}",
-            superblock.capacity,
-            superblock.segment_size,
-            tier.capacity,
-            tier.segment_size
-        );
-    }
-    if device.len() < tier.capacity {
-        fail!(TierMissing, "{place} has {} bytes, the store needs {}", device.len(), tier.capacity);
-    }
-    Ok(())
-}
-
-struct Loaded {
-    /// Per tier, newest first.
-    superblocks: Vec<Vec<Superblock>>,
-}
-
-fn load(devices: &Devices, config: &ResolvedConfig, identity: &Identity) -> Result<Loaded> {
-    let mut superblocks = Vec::new();
-    for (number, device) in devices.iter().enumerate() {
-        // What an earlier process wrote and did not flush is made safe before it is believed.
-        flush(&**device)?;
-        let found = load_superblocks(&**device)?;
-        check_superblock(&found[0], config, identity, number, &**device)?;
-        superblocks.push(found);
-    }
-    if let Some(log) = superblocks.first() {
-        let epoch = log[0].epoch;
-        for (found, device) in superblocks.iter().zip(devices.iter()) {
-            if found[0].epoch < epoch {
-                fail!(
-                    TierMissing,
-                    "{} is an old copy: it was last used in open {}, the store is at {}",
-                    device.path().display(),
-                    found[0].epoch.0,
-                    epoch.0
-                );
-            }
-        }
-    }
-    Ok(Loaded { superblocks })
-}
-
-fn tiers_of(config: &ResolvedConfig) -> Vec<Tier> {
+fn tiers_of(config: &ResolvedConfig, lost: &[Option<Error>]) -> Vec<Tier> {
     let tier = |(number, tier): (usize, &crate::config::ResolvedTier)| {
         let made = Tier::new(
             TierId(number as u8),
@@ -285,7 +92,10 @@ fn tiers_of(config: &ResolvedConfig) -> Vec<Tier> {
             0 => reserve::apply(&made, 0),
             _ => reserve::apply_to_data_tier(&made),
         }
-        made
+        match lost.get(number).cloned().flatten() {
+            Some(error) => made.lost(error),
+            None => made,
+        }
     };
     config.devices.iter().enumerate().map(tier).collect()
 }
@@ -298,13 +108,14 @@ impl Engine {
         config: ResolvedConfig,
         identity: Identity,
     ) -> Result<Engine> {
-        let loaded = load(&devices, &config, &identity)?;
+        let loaded = open::load(&devices, &config, &identity)?;
+        let devices = loaded.devices.clone();
         let dram_bytes = config.dram.map_or(DRAM_CAPACITY_MIN, |dram| dram.capacity);
         let beside = config.memory_budget.saturating_sub(dram_bytes);
         let pool_bytes = (beside / POOL_PART).clamp(8 << 20, POOL_BYTES);
         let budget = Arc::new(MemoryBudget::new(beside.saturating_sub(pool_bytes)));
         let dram = Arc::new(Dram::new(dram_bytes, STRIPES)?);
-        let space = Arc::new(Space::new(tiers_of(&config)));
+        let space = Arc::new(Space::new(tiers_of(&config, &loaded.lost)));
         let table = Arc::new(BufferTable::new(PARTITIONS, space.clone(), budget.clone()));
         let hash_seed = loaded.superblocks.first().map_or(0, |blocks| blocks[0].hash_seed);
         let index = Index::new(hash_seed, &dram, budget);
@@ -317,14 +128,16 @@ impl Engine {
             index: &index,
             buckets: &buckets,
         };
-        let (log, epoch) = match loaded.superblocks.is_empty() {
-            true => (None, Epoch(1)),
-            false => {
-                let (seed, epoch) = begin_epoch(&target, loaded)?;
-                (Some(seed), epoch)
-            }
+        let (log, epoch, watermark) = if loaded.superblocks.is_empty() {
+            (None, Epoch(1), BatchSeq(0))
+        } else if config.read_only.is_some() {
+            let (epoch, last) = open::recover_only(&target, &loaded)?;
+            (None, epoch, last)
+        } else {
+            let (seed, epoch) = open::begin_epoch(&target, loaded, &identity.devices)?;
+            let last = seed.tail.last_seq();
+            (Some(seed), epoch, last)
         };
-        let watermark = log.as_ref().map_or(BatchSeq(0), |log| log.tail.last_seq());
         let parts = Parts {
             runtime: runtime.clone(),
             pool: BufferPool::new(pool_bytes as usize),
@@ -337,6 +150,7 @@ impl Engine {
                 flush_interval: config.flush_interval,
                 checksum_at_entry: config.checksum_at_entry,
                 memory_budget: config.memory_budget,
+                read_only: config.read_only.clone(),
             },
             first_version: Version::first_of(epoch),
             watermark,
@@ -350,23 +164,26 @@ impl Engine {
         let core = Arc::new(Core::new(parts));
         let io = choose_io(&runtime, &core.devices, config.io)?;
         let (shards, all_run) = start_shards(&core, &io, &identity, log);
-        let started = all_run.and_then(|()| {
-            organizer::start(core.clone(), config.organizer, identity.devices.clone())
+        let started = all_run.and_then(|()| match config.read_only {
+            // It moves buffers, and there is nothing to make room for.
+            Some(_) => Ok(None),
+            None => {
+                organizer::start(core.clone(), config.organizer, identity.devices.clone()).map(Some)
+            }
         });
-        let started = match started {
-            Ok(started) => started,
+        let (organizer, organizer_reason) = match started {
+            Ok(Some(started)) => (Some(started.handle), started.fallback),
+            Ok(None) => (None, Some("the store is open for reading only".to_owned())),
             Err(error) => {
                 stop_shards(&core, shards);
                 return Err(error);
             }
         };
-        let organizer = Mutex::new(Some(started.handle));
-        let organizer_reason = started.fallback;
         Ok(Engine {
             core,
             io,
             organizer_reason,
-            organizer,
+            organizer: Mutex::new(organizer),
             shards: Mutex::new(shards),
             ended: Default::default(),
             config,
@@ -401,7 +218,7 @@ impl Engine {
         let core = &self.core;
         let runtime = core.runtime.clone();
         runtime.block_on(core.wait_for_operations());
-        let flushed = match core.is_persistent() {
+        let flushed = match core.has_log() {
             true => runtime.block_on(flush_everything(core)),
             false => Ok(()),
         };
@@ -410,7 +227,7 @@ impl Engine {
         let organizer_ended =
             organizer.is_none_or(|handle| handle.join_nudging(|| core.organizer.kick()));
         // What the organizer moved and sealed since is made durable too.
-        let flushed = match core.is_persistent() {
+        let flushed = match core.has_log() {
             true => flushed.and_then(|()| runtime.block_on(flush_everything(core))),
             false => flushed,
         };
@@ -421,19 +238,28 @@ impl Engine {
         }
         flushed?;
         core.check_poison()?;
-        self.mark_clean()
+        if core.has_log() { self.mark_clean() } else { Ok(()) }
     }
 
+    /// Says in every superblock that nothing lies beyond the watermark. The log's tier comes first:
+    /// a data tier that fails now has lost nothing that was acknowledged.
     fn mark_clean(&self) -> Result<()> {
-        for (number, device) in self.core.devices.iter().enumerate() {
-            let mut newest = load_superblocks(&**device)?.remove(0);
-            newest.generation += 1;
-            newest.watermark = self.core.log.watermark().max(newest.watermark);
-            newest.clean = true;
-            debug_assert_eq!(newest.device, self.identity.devices[number]);
-            store_superblock(&**device, &newest)?;
+        let devices = self.core.devices.iter().enumerate();
+        let mut result = Ok(());
+        for (number, device) in devices.filter(|(_, device)| device.lost().is_none()) {
+            let marked = self.mark_tier_clean(number, &**device);
+            result = result.and(marked);
         }
-        Ok(())
+        result
+    }
+
+    fn mark_tier_clean(&self, number: usize, device: &dyn Device) -> Result<()> {
+        let mut newest = load_superblocks(device)?.remove(0);
+        newest.generation += 1;
+        newest.watermark = self.core.log.watermark().max(newest.watermark);
+        newest.clean = true;
+        debug_assert_eq!(newest.device, self.identity.devices[number]);
+        store_superblock(device, &newest)
     }
 
     /// The configuration in force.
@@ -457,46 +283,6 @@ pub async fn flush_everything(core: &Arc<Core>) -> Result<()> {
         }
     }
     core.ask(0, Request::Flush).await
-}
-
-/// Recovers, and makes the new epoch and the log's cut durable on every tier, the log's tier
-/// last: before that, nothing of the new epoch exists.
-fn begin_epoch(target: &Target<'_>, loaded: Loaded) -> Result<(LogSeed, Epoch)> {
-    let mut superblocks: Vec<Superblock> =
-        loaded.superblocks.iter().map(|blocks| blocks[0].clone()).collect();
-    let log_tier = LOG_TIER.index();
-    let epoch = Epoch(superblocks.iter().map(|block| block.epoch.0).max().unwrap_or(0) + 1);
-    let found = recover::recover(target, LOG_TIER, &loaded.superblocks[log_tier])?;
-    let (tail, checkpoints) = (found.tail, found.checkpoints);
-    let newest = superblocks[log_tier].clone();
-    if found.superblock.generation != newest.generation {
-        // The newest checkpoint is damaged. The next superblock names the older one, and takes
-        // the place of the newest, so that the good one stays.
-        superblocks[log_tier] = Superblock {
-            generation: newest.generation + 1,
-            epoch: newest.epoch,
-            cuts: newest.cuts,
-            watermark: newest.watermark,
-            ..found.superblock
-        };
-    }
-    let last = tail.last_seq();
-    for number in (0..superblocks.len()).rev() {
-        let superblock = &mut superblocks[number];
-        if number == log_tier {
-            let cut = Cut { epoch: superblock.epoch, seq: last };
-            if superblock.cuts.len() == CUTS_MAX {
-                superblock.cuts.remove(0);
-            }
-            superblock.cuts.push(cut);
-        }
-        superblock.epoch = epoch;
-        superblock.generation += 1;
-        superblock.watermark = last;
-        superblock.clean = false;
-        store_superblock(&*target.devices[number], superblock)?;
-    }
-    Ok((LogSeed { tail, superblocks, checkpoints }, epoch))
 }
 
 fn choose_io(runtime: &Runtime, devices: &Devices, choice: IoChoice) -> Result<IoBackend> {

@@ -45,6 +45,8 @@ pub enum ErrorKind {
     Poisoned = -403,
     /// The file system does not allow this (permissions, read-only).
     PermissionDenied = -404,
+    /// The store is open for reading only.
+    ReadOnly = -405,
     /// A device reported an I/O error.
     Io = -501,
     /// A flush failed; the device takes no more writes until the store is reopened.

@@ -30,7 +30,7 @@ pub use api::{
     Action, BlobStat, Bucket, BucketStat, BufferPlace, Completion, Cursor, Done, OpId, OpMemory,
     Operation, PutOptions, Queue, Refused, ScanItem, ScanRange,
 };
-pub use config::Config;
+pub use config::{Config, MissingTiers};
 pub use error::{Error, ErrorKind, Result};
 pub use stats::Stats;
 pub use store::{BucketInfo, BucketOptions, Info, Scope, Store, TierInfo};

@@ -29,11 +29,11 @@ use crate::io::Devices;
 use crate::io::runtime::Runtime;
 use crate::limits::PARTITIONS;
 use crate::log::scan::{Landing, LogExpect, Scan, scan};
-use crate::log::superblock::Superblock;
+use crate::log::superblock::{Cut, Superblock};
 use crate::log::tail::LogTail;
 use crate::shard::checkpoint::CheckpointSeed;
 use crate::tier::space::Space;
-use crate::types::{BatchSeq, TierId};
+use crate::types::{BatchSeq, Epoch, TierId, TierSegment};
 use replay::Replay;
 
 /// What recovery works on: all of it empty.
@@ -66,17 +66,31 @@ pub struct Recovered {
     pub discarded: usize,
 }
 
+/// What the superblocks of all tiers say together.
+pub struct History {
+    /// The newest epoch that was begun.
+    pub epoch: Epoch,
+    /// The highest W that any of them names.
+    pub watermark: BatchSeq,
+    /// What was discarded.
+    pub cuts: Vec<Cut>,
+}
+
 /// Fills the target. `superblocks` are those of the log's tier, newest first.
 pub fn recover(
     target: &Target<'_>,
     log_tier: TierId,
     superblocks: &[Superblock],
+    history: &History,
 ) -> Result<Recovered> {
     let mut first_error = None;
     for superblock in superblocks {
-        match read_all(target, log_tier, superblock) {
+        match read_all(target, log_tier, superblock, history) {
             Ok((replay, log)) => {
-                return replay_log(target, log_tier, superblock, superblocks, replay, log?);
+                let kept = kept_by_other(target, superblock, superblocks);
+                let log = log?;
+                let watermark = history.watermark.max(log.watermark);
+                return replay_log(target, log_tier, superblock, watermark, replay, log, kept);
             }
             Err(error) if superblock.checkpoint.is_some() => {
                 first_error.get_or_insert(error);
@@ -95,15 +109,17 @@ fn read_all<'a>(
     target: &Target<'a>,
     log_tier: TierId,
     superblock: &Superblock,
+    history: &History,
 ) -> Result<(Replay<'a>, Result<Scan>)> {
     let device = &target.devices[log_tier.index()];
     let expect = LogExpect {
         store: superblock.store,
         device_uuid: superblock.device,
-        epoch: superblock.epoch,
-        cuts: &superblock.cuts,
+        epoch: history.epoch,
+        cuts: &history.cuts,
         segment_size: superblock.segment_size,
-        clean: superblock.clean,
+        // Not if another tier has seen a later open.
+        clean: superblock.clean && superblock.epoch == history.epoch,
     };
     let (replay, images) = load::root(target, superblock)?;
     let log = Mutex::new(None);
@@ -124,12 +140,11 @@ fn replay_log(
     target: &Target<'_>,
     log_tier: TierId,
     superblock: &Superblock,
-    superblocks: &[Superblock],
+    watermark: BatchSeq,
     mut replay: Replay<'_>,
     mut log: Scan,
+    kept_by_other: BTreeSet<TierSegment>,
 ) -> Result<Recovered> {
-    let named = superblocks.iter().map(|block| block.watermark).max().unwrap_or_default();
-    let watermark = log.watermark.max(named);
     check_end(&log, watermark, log_tier)?;
     let found = log.batches.len();
     let flushed = log.batches.partition_point(|batch| batch.identity.seq <= watermark);
@@ -146,7 +161,7 @@ fn replay_log(
     let records = log.batches.iter().map(|batch| batch.records().len() as u64).sum();
     let log_bytes = log.batches.iter().map(|batch| u64::from(batch.shape.total_len)).sum();
     let (batches, tail) = (log.batches.len(), log.tail);
-    let kept = [replay.kept.clone(), kept_by_other(target, superblock, superblocks)];
+    let kept = [replay.kept.clone(), kept_by_other];
     let partitions = replay.partitions.clone();
     derive::finish(target, replay, log_tier, &tail, &kept)?;
     let checkpoints = CheckpointSeed { partitions, kept, records, log_bytes };
@@ -178,7 +193,7 @@ fn kept_by_other(
     target: &Target<'_>,
     used: &Superblock,
     all: &[Superblock],
-) -> BTreeSet<crate::types::TierSegment> {
+) -> BTreeSet<TierSegment> {
     let other = all.iter().find(|block| block.generation != used.generation);
     let Some(root_ref) = other.and_then(|block| block.checkpoint.as_ref()) else {
         return BTreeSet::new();

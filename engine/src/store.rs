@@ -1,9 +1,9 @@
-//! The public handle: open, close, flush, buckets, info and statistics.
+//! The public handle: open, close, flush, buckets, info and statistics. `files`: its lock and its
+//! tiers' files.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read, Seek, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+mod files;
+
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,18 +14,14 @@ use crate::api::{Bucket, Queue};
 use crate::config::{Config, ResolvedConfig};
 use crate::core::{Core, Request};
 use crate::engine::{Engine, Identity, flush_everything, format};
-use crate::error::{Error, ErrorKind, Result, fail};
-use crate::io::device::FileDevice;
+use crate::error::{ErrorKind, Result, fail};
+use crate::io::Devices;
 use crate::io::runtime::Runtime;
-use crate::io::{Device, Devices};
 use crate::limits::{BUCKET_NAME_LEN_MAX, BUCKETS_MAX, BUFFER_SIZE_MAX, BUFFER_SIZE_MIN};
 use crate::log::record::{BucketRecord, Record};
-use crate::manifest::{self, Manifest};
+use crate::manifest;
 use crate::stats::{MemoryStats, Stats, TierStats};
 use crate::types::{BucketId, Durability, TierKind, Uuid};
-
-/// Name of the lock file in the store's directory.
-const LOCK_FILE: &str = "LOCK";
 
 /// An open store. One process has it open at a time; all methods may be called from any thread.
 ///
@@ -92,6 +88,8 @@ pub struct TierInfo {
     pub live: u64,
     /// Whether the page cache is bypassed.
     pub direct: bool,
+    /// Why blobs on it cannot be read, if so: its file is missing or another's.
+    pub lost: Option<String>,
 }
 
 /// What a store is and how it runs.
@@ -117,8 +115,10 @@ pub struct Info {
     pub memory_budget: u64,
     /// DRAM first, then devices from fast to slow.
     pub tiers: Vec<TierInfo>,
-    /// Why changes are refused, if they are.
+    /// Why changes are refused, if they are, after a failure.
     pub poisoned: Option<String>,
+    /// Why the store can only be read, if so.
+    pub read_only: Option<String>,
 }
 
 impl Store {
@@ -131,25 +131,24 @@ impl Store {
     /// changed then, except that an interrupted creation is undone.
     pub fn open(path: impl AsRef<Path>, config: Config) -> Result<Store> {
         let directory = path.as_ref();
-        let create = config.create();
+        let create = config.create() && !config.read_only();
         if !directory.exists() {
             if !create {
                 fail!(StoreNotFound, "there is no store at {}", directory.display());
             }
-            make_directory(directory)?;
+            files::make_directory(directory)?;
         }
-        let lock = lock(directory, create)?;
+        let lock = files::lock(directory, create)?;
         let found = manifest::load(directory)?;
         let runtime = Runtime::os();
-        let (config, identity, devices) = match found {
-            Some(manifest) => open_files(directory, config, &manifest)?,
+        let (config, identity, opened) = match found {
+            Some(manifest) => files::open_files(directory, config, &manifest)?,
             None if !create => fail!(StoreNotFound, "there is no store at {}", directory.display()),
-            None => create_files(directory, config, &runtime)?,
+            None => files::create_files(directory, config, &runtime)?,
         };
         let files =
-            devices.iter().map(|device| (device.path().to_owned(), device.direct())).collect();
-        let devices: Devices =
-            devices.into_iter().map(|device| Arc::new(device) as Arc<dyn Device>).collect();
+            opened.iter().map(|(device, direct)| (device.path().to_owned(), *direct)).collect();
+        let devices: Devices = opened.into_iter().map(|(device, _)| device).collect();
         let dram_capacity = config.dram.map(|dram| dram.capacity);
         let engine = Engine::start(runtime, devices, config, identity)?;
         Ok(Store {
@@ -196,10 +195,14 @@ impl Store {
     #[doc(hidden)]
     pub async fn flush_async(&self, scope: Scope<'_>) -> Result<()> {
         let core = self.core();
-        core.check_writable()?;
+        core.check_open()?;
         if let Scope::Bucket(name) = scope {
             self.find(name)?;
         }
+        if core.settings.read_only.is_some() {
+            return Ok(()); // There is nothing to flush.
+        }
+        core.check_writable()?;
         if !core.is_persistent() {
             fail!(Unsupported, "a store with DRAM alone cannot flush; add a tier");
         }
@@ -336,6 +339,7 @@ impl Store {
             used: core.dram.used_bytes(),
             live: core.dram.used_bytes(),
             direct: false,
+            lost: None,
         });
         let devices =
             core.space.tiers().iter().zip(&self.inner.files).map(|(tier, (path, direct))| {
@@ -347,6 +351,7 @@ impl Store {
                     used: tier.capacity - tier.free_segments() as u64 * tier.segment_size,
                     live: tier.live_bytes(),
                     direct: *direct,
+                    lost: tier.check_there().err().map(|error| error.message().to_owned()),
                 }
             });
         Info {
@@ -361,6 +366,7 @@ impl Store {
             memory_budget: core.settings.memory_budget,
             tiers: dram.into_iter().chain(devices).collect(),
             poisoned: core.poisoned().map(ToString::to_string),
+            read_only: core.settings.read_only.clone(),
         }
     }
 
@@ -456,123 +462,4 @@ fn check_options(options: BucketOptions) -> Result<BucketRecord> {
         );
     }
     Ok(BucketRecord { durability: options.durability, buffer_size, quota_bytes: 0, quota_blobs: 0 })
-}
-
-fn make_directory(directory: &Path) -> Result<()> {
-    DirBuilder::new().mode(0o700).create(directory).map_err(|error| {
-        Error::from_io(format!("cannot make the directory {}", directory.display()), &error)
-    })
-}
-
-/// Takes the store's lock, which the process holds until it closes the store or ends.
-fn lock(directory: &Path, create: bool) -> Result<File> {
-    let path = directory.join(LOCK_FILE);
-    if !create && !path.exists() {
-        fail!(StoreNotFound, "there is no store at {}", directory.display());
-    }
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&path);
-    let mut file = match opened {
-        Ok(file) => file,
-        Err(error) => return Err(Error::from_io(format!("lock file {}", path.display()), &error)),
-    };
-    // SAFETY: a plain system call on a descriptor that `file` keeps open.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-        let mut owner = String::new();
-        let _unread = file.read_to_string(&mut owner);
-        fail!(
-            Locked,
-            "the store at {} is open in process {}; one process has it open at a time",
-            directory.display(),
-            if owner.trim().is_empty() { "unknown" } else { owner.trim() }
-        );
-    }
-    let write_owner = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
-    match write_owner {
-        Ok(()) => Ok(file),
-        Err(error) => Err(Error::from_io(format!("lock file {}", path.display()), &error)),
-    }
-}
-
-type OpenedFiles = (ResolvedConfig, Identity, Vec<FileDevice>);
-
-fn open_files(directory: &Path, config: Config, manifest: &Manifest) -> Result<OpenedFiles> {
-    let config = manifest::reconcile(config, manifest, directory)?;
-    let identity = Identity {
-        store: manifest.store_uuid,
-        devices: manifest.tiers.iter().map(|tier| tier.device_uuid).collect(),
-    };
-    let mut devices = Vec::new();
-    for (number, tier) in config.devices.iter().enumerate() {
-        match FileDevice::open(&tier.file) {
-            Ok(device) => devices.push(device),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => fail!(
-                TierMissing,
-                "tier {number}'s file {} is missing; put it back, its blobs are nowhere else",
-                tier.file.display()
-            ),
-            Err(error) => {
-                let what = format!("tier {number}'s file {}", tier.file.display());
-                return Err(Error::from_io(what, &error));
-            }
-        }
-    }
-    Ok((config, identity, devices))
-}
-
-fn create_files(directory: &Path, config: Config, runtime: &Runtime) -> Result<OpenedFiles> {
-    let config = config.resolve(directory)?;
-    let mut uuids = Vec::new();
-    for _ in &config.devices {
-        uuids.push(Uuid(runtime.random_identity()?));
-    }
-    let store = Uuid(runtime.random_identity()?);
-    let manifest = Manifest::new(directory, store, &config, &uuids);
-    manifest::begin(directory, &manifest)?;
-    let made = make_tiers(&config);
-    let devices = match made {
-        Ok(devices) => devices,
-        Err((error, made)) => {
-            // Files that were there before are not ours to remove.
-            made.iter().for_each(|path| drop(fs::remove_file(path)));
-            return Err(error);
-        }
-    };
-    let identity = Identity { store, devices: uuids.into() };
-    let shared: Devices = devices
-        .iter()
-        .map(|device| {
-            FileDevice::open(device.path()).map(|device| Arc::new(device) as Arc<dyn Device>)
-        })
-        .collect::<std::io::Result<_>>()
-        .map_err(|error| Error::from_io("a tier's new file", &error))?;
-    format(runtime, &shared, &config, &identity)?;
-    manifest::save(directory, &manifest)?;
-    Ok((config, identity, devices))
-}
-
-fn make_tiers(
-    config: &ResolvedConfig,
-) -> std::result::Result<Vec<FileDevice>, (Error, Vec<PathBuf>)> {
-    let mut devices: Vec<FileDevice> = Vec::new();
-    for tier in &config.devices {
-        match FileDevice::create(&tier.file, tier.capacity) {
-            Ok(device) => devices.push(device),
-            Err(error) => {
-                let made = devices.iter().map(|device| device.path().to_owned()).collect();
-                let what = format!("cannot make the tier file {}", tier.file.display());
-                return Err((Error::from_io(what, &error), made));
-            }
-        }
-    }
-    Ok(devices)
 }

@@ -6,7 +6,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::api::Bucket;
-use crate::config::{IoChoice, OrganizerChoice, ResolvedConfig, ResolvedDram, ResolvedTier};
+use crate::config::{
+    IoChoice, MissingTiers, OrganizerChoice, ResolvedConfig, ResolvedDram, ResolvedTier,
+};
 use crate::core::{Core, Request};
 use crate::engine::{Engine, Identity, format};
 use crate::io::runtime::{Actor, Runtime, Turn};
@@ -35,6 +37,8 @@ pub fn config(shards: usize) -> ResolvedConfig {
         io: IoChoice::Auto,
         organizer: OrganizerChoice::Auto,
         checksum_at_entry: false,
+        read_only: None,
+        missing_tiers: MissingTiers::Fail,
     }
 }
 

@@ -197,6 +197,7 @@ pub fn read_buffer(
     dst: &mut [u8],
 ) -> Result<()> {
     let range = device_range(buffer, from, dst.len() as u32)?;
+    core.space.tier(range.tier).check_there()?;
     let mut buf = AlignedBuf::alloc(range.len);
     let bytes = &mut buf.as_mut_slice()[..range.len];
     if let Err(error) = core.devices[range.tier.index()].read_at(range.offset, bytes) {
@@ -308,6 +309,7 @@ fn read_here(
     let (buffer, _pin) = held.locate(core, &cold.extent)?;
     let from = cold.extent.buffer_offset;
     let range = device_range(&buffer, from, cold.extent.len)?;
+    core.space.tier(range.tier).check_there()?;
     note_cold(core, held, range.tier);
     SCRATCH.with(|scratch| {
         let mut scratch = scratch.borrow_mut();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::keys::{self, Target};
 use crate::config::values::Size;
 use crate::config::{
-    Config, IoChoice, OrganizerChoice, Settings, TierConfig, WATERMARK_HIGH_DEFAULT,
+    Config, IoChoice, MissingTiers, OrganizerChoice, Settings, TierConfig, WATERMARK_HIGH_DEFAULT,
     WATERMARK_LOW_DEFAULT, toml_text, validate,
 };
 use crate::error::{Error, Result, fail};
@@ -208,6 +208,18 @@ impl ConfigBuilder {
     /// Whether opening makes a store where there is none.
     pub fn create(mut self, yes: bool) -> ConfigBuilder {
         self.settings.create = yes;
+        self
+    }
+
+    /// Opens a store for reading only: nothing is written to its devices.
+    pub fn read_only(mut self, yes: bool) -> ConfigBuilder {
+        self.settings.read_only = yes;
+        self
+    }
+
+    /// What opening does about a data tier that is missing.
+    pub fn missing_tiers(mut self, choice: MissingTiers) -> ConfigBuilder {
+        self.settings.missing_tiers = choice;
         self
     }
 

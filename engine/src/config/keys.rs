@@ -148,6 +148,25 @@ const STORE_KEYS: &[Entry<Settings>] = &[
         get: |settings| settings.create.to_string(),
         set: |settings, text| assign(&mut settings.create, parse_bool(text)),
     },
+    Entry {
+        doc: KeyDoc {
+            name: "read_only",
+            default: "false",
+            doc: "open for reading only: nothing is written to the tiers, changes are refused",
+        },
+        get: |settings| settings.read_only.to_string(),
+        set: |settings, text| assign(&mut settings.read_only, parse_bool(text)),
+    },
+    Entry {
+        doc: KeyDoc {
+            name: "missing_tiers",
+            default: "fail",
+            doc: "a tier other than the fastest is missing, foreign or unreadable: fail refuses \
+                  to open; degraded opens without it, its blobs can be listed and deleted",
+        },
+        get: |settings| settings.missing_tiers.name().to_string(),
+        set: |settings, text| assign(&mut settings.missing_tiers, text.parse()),
+    },
 ];
 
 const TIER_KEYS: &[Entry<TierDraft>] = &[

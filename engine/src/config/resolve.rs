@@ -8,7 +8,8 @@ use crate::config::host::{self, canonical};
 use crate::config::validate::check_memory_budget;
 use crate::config::values::format_size;
 use crate::config::{
-    Config, IoChoice, OrganizerChoice, TierConfig, WATERMARK_HIGH_DEFAULT, WATERMARK_LOW_DEFAULT,
+    Config, IoChoice, MissingTiers, OrganizerChoice, TierConfig, WATERMARK_HIGH_DEFAULT,
+    WATERMARK_LOW_DEFAULT,
 };
 use crate::error::{Result, fail};
 use crate::limits::{
@@ -51,6 +52,10 @@ pub struct ResolvedConfig {
     pub organizer: OrganizerChoice,
     /// Whether Memory puts are checksummed when they enter.
     pub checksum_at_entry: bool,
+    /// Why the store is opened for reading only, if so.
+    pub read_only: Option<String>,
+    /// What opening does about a data tier that is missing.
+    pub missing_tiers: MissingTiers,
 }
 
 /// The DRAM tier of a [`ResolvedConfig`].
@@ -119,6 +124,8 @@ pub(crate) fn finish(
         io: config.settings.io,
         organizer: config.settings.organizer,
         checksum_at_entry: config.settings.checksum_at_entry,
+        read_only: config.settings.read_only.then(|| "it is configured so".to_owned()),
+        missing_tiers: config.settings.missing_tiers,
     })
 }
 

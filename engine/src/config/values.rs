@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::config::{IoChoice, OrganizerChoice};
+use crate::config::{IoChoice, MissingTiers, OrganizerChoice};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::types::{Durability, TierKind};
 
@@ -203,6 +203,14 @@ impl FromStr for IoChoice {
     fn from_str(text: &str) -> Result<IoChoice> {
         let choices = [IoChoice::Auto, IoChoice::Uring, IoChoice::Threads];
         by_name(text, "an I/O backend", &choices.map(|choice| (choice.name(), choice)))
+    }
+}
+
+impl FromStr for MissingTiers {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<MissingTiers> {
+        let choices = [MissingTiers::Fail, MissingTiers::Degraded];
+        by_name(text, "an answer to missing tiers", &choices.map(|choice| (choice.name(), choice)))
     }
 }
 

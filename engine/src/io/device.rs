@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::error::Result;
 use crate::io::Device;
 use crate::io::transfer::{Direction, Transfer};
 use crate::limits::IO_RETRIES_MAX;
@@ -45,6 +46,11 @@ impl FileDevice {
     /// Opens an existing file or block device for reading and writing.
     pub fn open(path: &Path) -> io::Result<FileDevice> {
         FileDevice::over(options().open(path)?, path)
+    }
+
+    /// Opens an existing file or block device for reading only.
+    pub fn open_read_only(path: &Path) -> io::Result<FileDevice> {
+        FileDevice::over(options().write(false).open(path)?, path)
     }
 
     /// Whether transfers bypass the page cache.
@@ -125,6 +131,63 @@ impl Device for FileDevice {
 
     fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Stands where a tier's file should be and is not, or is another's. All transfers fail.
+pub struct LostDevice {
+    path: PathBuf,
+    len: u64,
+    reason: String,
+    /// What a ring needs of a device that it will not be asked to use.
+    null: File,
+}
+
+impl LostDevice {
+    /// For a file of this path and length.
+    pub fn new(path: &Path, len: u64, reason: String) -> Result<LostDevice> {
+        let null = File::open("/dev/null");
+        let null = null.map_err(|error| crate::error::Error::from_io("/dev/null", &error))?;
+        Ok(LostDevice { path: path.to_owned(), len, reason, null })
+    }
+
+    fn refuse(&self) -> io::Result<()> {
+        let message = format!("{} is lost: {}", self.path.display(), self.reason);
+        Err(Error::new(ErrorKind::NotFound, message))
+    }
+}
+
+impl Device for LostDevice {
+    fn read_at(&self, _offset: u64, _buf: &mut [u8]) -> io::Result<()> {
+        self.refuse()
+    }
+
+    fn write_at(&self, _offset: u64, _buf: &[u8]) -> io::Result<()> {
+        self.refuse()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.refuse()
+    }
+
+    fn allocate(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        self.refuse()
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        Some(self.null.as_raw_fd())
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn lost(&self) -> Option<&str> {
+        Some(&self.reason)
     }
 }
 

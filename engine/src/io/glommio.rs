@@ -143,7 +143,8 @@ async fn run(disks: Rc<Disks>, pool: Arc<BufferPool>, counters: Arc<ExecCounters
 /// The devices, opened a second time through glommio.
 struct Disks {
     devices: Devices,
-    files: Vec<DmaFile>,
+    /// None of a lost tier.
+    files: Vec<Option<DmaFile>>,
     in_flight: Cell<usize>,
     closing: Cell<bool>,
 }
@@ -156,6 +157,10 @@ impl Disks {
                 let message = format!("{} has no descriptor", device.path().display());
                 return Err(Error::new(ErrorKind::InvalidInput, message));
             }
+            if device.lost().is_some() {
+                files.push(None);
+                continue;
+            }
             let mut options = OpenOptions::new();
             options.write(true).custom_flags(libc::O_NOFOLLOW);
             // glommio polls for completions if a first read through a polled ring succeeds. It
@@ -165,7 +170,7 @@ impl Disks {
             let unreadable = options.dma_open(device.path()).await.map_err(plain)?;
             unreadable.close().await.map_err(plain)?;
             let file = options.read(true).dma_open(device.path()).await;
-            files.push(file.map_err(plain)?);
+            files.push(Some(file.map_err(plain)?));
         }
         Ok(Disks {
             devices: devices.clone(),
@@ -176,7 +181,7 @@ impl Disks {
     }
 
     fn file(&self, tier: TierId) -> io::Result<&DmaFile> {
-        self.files.get(tier.index()).ok_or_else(|| {
+        self.files.get(tier.index()).and_then(Option::as_ref).ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, format!("there is no device of tier {}", tier.0))
         })
     }

@@ -64,6 +64,10 @@ pub trait Device: Send + Sync {
     fn descriptor(&self) -> Option<RawFd>;
     /// Where the file lies, for messages.
     fn path(&self) -> &Path;
+    /// Why there is no device behind this, if so: every transfer fails then.
+    fn lost(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// The devices of a store, by [`TierId::index`].

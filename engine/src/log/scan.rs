@@ -238,19 +238,26 @@ fn search(
 
 /// Looks whether data that the log names has reached its device.
 pub struct Landing<'a> {
-    readers: Vec<ForwardReader<'a>>,
+    /// None of a lost tier.
+    readers: Vec<Option<ForwardReader<'a>>>,
 }
 
 impl<'a> Landing<'a> {
     /// Over the tiers' devices.
     pub fn new(devices: &'a [std::sync::Arc<dyn Device>]) -> Landing<'a> {
-        Landing { readers: devices.iter().map(|device| ForwardReader::new(&**device)).collect() }
+        let there = |device: &&'a std::sync::Arc<dyn Device>| device.lost().is_none();
+        let reader = |device: &'a std::sync::Arc<dyn Device>| {
+            Some(device).filter(there).map(|device| ForwardReader::new(&**device))
+        };
+        Landing { readers: devices.iter().map(reader).collect() }
     }
 
     /// Whether the stored bytes at a place match these checksums of theirs.
     pub fn has(&mut self, location: Location, stored_len: u32, checks: &[u32]) -> Result<bool> {
         let Place::Device { tier, offset } = location.place() else { return Ok(false) };
+        // What a lost tier held says nothing about the log: blobs there answer for themselves.
         let Some(reader) = self.readers.get_mut(tier.index()) else { return Ok(false) };
+        let Some(reader) = reader else { return Ok(true) };
         let stored = reader.bytes(offset, stored_len as usize)?;
         Ok(stored.len() == stored_len as usize
             && stored.chunks(CHECK_BLOCK).map(crc32fast::hash).eq(checks.iter().copied()))

@@ -30,7 +30,8 @@ const CRC_AT: usize = SUPERBLOCK_LEN - 4;
 const TIERS_AT: usize = 192;
 const CUTS_AT: usize = TIERS_AT + 16 * TIERS_MAX;
 const CHUNKS_AT: usize = CUTS_AT + CUT_LEN * CUTS_MAX;
-const RESERVED_AT: usize = CHUNKS_AT + CHUNK_LEN * CHUNKS_MAX;
+const TIER_EPOCHS_AT: usize = CHUNKS_AT + CHUNK_LEN * CHUNKS_MAX;
+const RESERVED_AT: usize = TIER_EPOCHS_AT + 4 * TIERS_MAX;
 const _: () = assert!(RESERVED_AT <= CRC_AT && SUPERBLOCK_LEN == BLOCK);
 const _: () = assert!(SUPERBLOCK_SLOTS[1] + (SUPERBLOCK_LEN as u64) <= SEGMENT_SIZE_MIN);
 
@@ -93,6 +94,8 @@ pub struct Superblock {
     pub log_start: LogStart,
     /// Discarded batches, ascending by epoch.
     pub cuts: Vec<Cut>,
+    /// Per tier, the epoch in which it was last there: an older superblock of it is an old copy.
+    pub tier_epochs: Vec<Epoch>,
     /// The newest checkpoint, if there is one.
     pub checkpoint: Option<RootRef>,
 }
@@ -127,6 +130,11 @@ impl Superblock {
         (unknown != 0).then(|| format!("unknown read-only-compatible features {unknown:#x}"))
     }
 
+    /// The epoch in which a tier was last there.
+    pub fn last_seen(&self, tier: usize) -> Epoch {
+        self.tier_epochs.get(tier).copied().unwrap_or(self.epoch)
+    }
+
     /// The block to write to [`slot_of`](Self::slot_of) its generation.
     pub fn encode(&self) -> Result<Vec<u8>> {
         if let Err(fault) = self.validate() {
@@ -152,6 +160,8 @@ impl Superblock {
         self.cuts.iter().for_each(|cut| cut.encode(&mut out));
         out.zeros_to(CHUNKS_AT);
         chunks.iter().for_each(|chunk| chunk.encode(&mut out));
+        out.zeros_to(TIER_EPOCHS_AT);
+        self.tier_epochs.iter().for_each(|epoch| out.u32(epoch.0));
         out.zeros_to(SUPERBLOCK_LEN);
         seal(&mut block, CRC_AT);
         Ok(block)
@@ -238,7 +248,7 @@ impl Superblock {
 
     /// What is wrong with the values, if anything.
     fn validate(&self) -> std::result::Result<(), String> {
-        let Superblock { tiers, tier, segment_size, capacity, cuts, .. } = self;
+        let Superblock { tiers, tier, segment_size, capacity, cuts, tier_epochs, .. } = self;
         if tiers.is_empty() || tiers.len() > TIERS_MAX {
             return Err(format!("{} tiers, not 1..={TIERS_MAX}", tiers.len()));
         }
@@ -264,6 +274,9 @@ impl Superblock {
         }
         if cuts.len() > CUTS_MAX {
             return Err(format!("{} cuts, {CUTS_MAX} at most", cuts.len()));
+        }
+        if tier_epochs.len() != tiers.len() || tier_epochs.iter().any(|seen| *seen > self.epoch) {
+            return Err(format!("tiers were last there in {tier_epochs:?}"));
         }
         if cuts.windows(2).any(|pair| pair[0].epoch >= pair[1].epoch)
             || cuts.last().is_some_and(|cut| cut.epoch >= self.epoch)
@@ -310,7 +323,7 @@ fn decode_checked(block: &[u8]) -> Result<Superblock> {
     let hash_seed = input.u64("hash_seed")?;
     let generation = input.u64("generation")?;
     let watermark = BatchSeq(input.u64("watermark")?);
-    let (log_start, checkpoint, tiers, cuts) = decode_tables(&mut input, tier_count)?;
+    let (log_start, checkpoint, tiers, cuts, tier_epochs) = decode_tables(&mut input, tier_count)?;
     Ok(Superblock {
         minor,
         features,
@@ -328,6 +341,7 @@ fn decode_checked(block: &[u8]) -> Result<Superblock> {
         clean,
         log_start,
         cuts,
+        tier_epochs,
         checkpoint,
     })
 }
@@ -356,7 +370,7 @@ fn decode_format(input: &mut Decoder<'_>) -> Result<(u16, Features)> {
     Err(input.error(ErrorKind::Format, message))
 }
 
-type Tables = (LogStart, Option<RootRef>, Vec<Uuid>, Vec<Cut>);
+type Tables = (LogStart, Option<RootRef>, Vec<Uuid>, Vec<Cut>, Vec<Epoch>);
 
 fn decode_tables(input: &mut Decoder<'_>, tier_count: usize) -> Result<Tables> {
     // The chain checksum of the log start stands behind the counts.
@@ -377,7 +391,10 @@ fn decode_tables(input: &mut Decoder<'_>, tier_count: usize) -> Result<Tables> {
     let cuts = (0..cut_count).map(|_| Cut::decode(input)).collect::<Result<_>>()?;
     input.zeros(CHUNKS_AT - input.position(), "unused cuts")?;
     let chunks = (0..chunk_count).map(|_| Chunk::decode(input)).collect::<Result<Vec<_>>>()?;
-    input.zeros(RESERVED_AT - input.position(), "unused chunks")?;
+    input.zeros(TIER_EPOCHS_AT - input.position(), "unused chunks")?;
+    let tier_epochs: Vec<Epoch> =
+        (0..tier_count).map(|_| input.u32("tier_epochs").map(Epoch)).collect::<Result<_>>()?;
+    input.zeros(RESERVED_AT - input.position(), "unused tier epochs")?;
     if chunks.is_empty() && (root_seq, root_len, root_crc) != (BatchSeq(0), 0, 0) {
         return Err(input.corrupt("a checkpoint without a place"));
     }
@@ -387,5 +404,5 @@ fn decode_tables(input: &mut Decoder<'_>, tier_count: usize) -> Result<Tables> {
         crc: root_crc,
         chunks,
     });
-    Ok((log_start, checkpoint, tiers, cuts))
+    Ok((log_start, checkpoint, tiers, cuts, tier_epochs))
 }

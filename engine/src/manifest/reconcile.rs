@@ -8,7 +8,7 @@ use crate::config::resolve::{
     tier_file,
 };
 use crate::config::values::format_size;
-use crate::config::{Config, TierConfig};
+use crate::config::{Config, MissingTiers, TierConfig};
 use crate::error::{Result, fail};
 use crate::limits::MEMORY_BESIDE_DRAM_MIN;
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestTier};
@@ -32,8 +32,11 @@ pub fn reconcile(config: Config, manifest: &Manifest, directory: &Path) -> Resul
         let dram = dram.map(|tier| resolve_dram(&tier, limit)).transpose()?;
         (dram, match_tiers(&devices, manifest, directory, usize::from(dram.is_some()))?)
     };
-    for tier in &devices {
-        check_there(tier)?;
+    for (number, tier) in devices.iter().enumerate() {
+        // The loss of the first tier, which holds the log, is the loss of the store.
+        if number == 0 || config.missing_tiers() == MissingTiers::Fail {
+            check_there(tier)?;
+        }
     }
     finish(&config, dram, devices, limit)
 }
@@ -145,7 +148,8 @@ fn check_there(tier: &ResolvedTier) -> Result<()> {
     }
     fail!(
         TierMissing,
-        "the {} tier's file {} is missing; bring it back, or name its new place with tier.N.path",
+        "the {} tier's file {} is missing; bring it back, or name its new place with tier.N.path; \
+         without a tier other than the first, missing_tiers = \"degraded\" opens the rest",
         tier.kind,
         tier.file.display()
     )

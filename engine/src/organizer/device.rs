@@ -15,6 +15,7 @@ pub async fn read(
     offset: u64,
     len: usize,
 ) -> Result<AlignedBuf> {
+    core.space.tier(tier).check_there()?;
     let result = exec.read(tier, offset, len).await;
     core.space.tier(tier).counters.count_read(len);
     result.map_err(|error| {
@@ -32,6 +33,7 @@ pub async fn write(
     len: usize,
     buf: AlignedBuf,
 ) -> Result<AlignedBuf> {
+    core.space.tier(tier).check_there()?;
     let result = exec.write(tier, offset, len, buf).await;
     core.space.tier(tier).counters.count_write(len);
     result.map_err(|error| {

@@ -40,7 +40,8 @@ impl Memory {
 pub fn gather(core: &Core, memory: &mut Memory) -> Facts {
     let now = core.runtime.now();
     let mut tiers = Vec::new();
-    for tier in core.space.tiers() {
+    // A lost tier needs nothing and takes nothing.
+    for tier in core.space.tiers().iter().filter(|tier| !tier.is_lost()) {
         let mut facts = of_tier(tier);
         let demoting = &mut memory.demoting[tier.id.index()];
         *demoting = is_demoting(

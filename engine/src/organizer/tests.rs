@@ -104,6 +104,7 @@ impl World {
                 flush_interval: Duration::from_secs(1),
                 checksum_at_entry: false,
                 memory_budget: 1 << 30,
+                read_only: None,
             },
             first_version: Version::first_of(Epoch(1)),
             watermark: BatchSeq(0),

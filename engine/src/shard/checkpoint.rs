@@ -323,11 +323,14 @@ impl LogOwner {
         let tier = self.tail.borrow().segment.tier;
         let block = {
             let mut superblocks = self.superblocks.borrow_mut();
-            let superblock = &mut superblocks[tier.index()];
+            let Some(superblock) = &mut superblocks[tier.index()] else {
+                return Err(Error::new(ErrorKind::Internal, "the log's tier has no superblock"));
+            };
             superblock.generation += 1;
             superblock.watermark = self.core().log.watermark();
             superblock.log_start = log_start;
-            superblock.cuts.retain(|cut| cut.seq >= log_start.seq);
+            // A discarded batch may follow a kept one right at the log's start.
+            superblock.cuts.retain(|cut| cut.seq.next() >= log_start.seq);
             superblock.checkpoint = Some(root);
             superblock.clone()
         };

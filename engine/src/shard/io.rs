@@ -54,6 +54,7 @@ impl ShardIo {
         len: usize,
         buf: AlignedBuf,
     ) -> Result<AlignedBuf> {
+        self.core.space.tier(tier).check_there()?;
         let start = self.core.runtime.now();
         let op = IoOp::Read { tier, offset, len, buf };
         let (buf, result) = self.run(op).await;
@@ -71,6 +72,7 @@ impl ShardIo {
         buf: AlignedBuf,
         dsync: bool,
     ) -> Result<AlignedBuf> {
+        self.core.space.tier(tier).check_there()?;
         let start = self.core.runtime.now();
         let (buf, result) = self.run(IoOp::Write { tier, offset, len, buf, dsync }).await;
         let counters = &self.core.space.tier(tier).counters;

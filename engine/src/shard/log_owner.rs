@@ -113,9 +113,9 @@ pub struct LogOwner {
     pub(super) reclaim_asked: Cell<bool>,
     pub(super) marker_armed: Cell<bool>,
     /// Superblocks as last written.
-    pub(super) superblocks: RefCell<Vec<Superblock>>,
+    pub(super) superblocks: RefCell<Vec<Option<Superblock>>>,
     pub(super) checkpointer: Checkpointer,
-    pub(super) devices: Box<[Uuid]>,
+    pub(super) devices: Arc<[Uuid]>,
 }
 
 impl LogOwner {
@@ -143,7 +143,7 @@ impl LogOwner {
             reclaim_wanted: Cell::new(false),
             reclaim_asked: Cell::new(false),
             marker_armed: Cell::new(false),
-            devices: seed.superblocks.iter().map(|block| block.device).collect(),
+            devices: seed.devices,
             superblocks: RefCell::new(seed.superblocks),
             checkpointer: Checkpointer::new(seed.checkpoints),
             context,

@@ -52,8 +52,10 @@ pub struct ShardSeed {
 pub struct LogSeed {
     /// Where the next batch goes.
     pub tail: LogTail,
-    /// The superblocks as last written.
-    pub superblocks: Vec<crate::log::superblock::Superblock>,
+    /// The superblocks as last written; none of a lost tier.
+    pub superblocks: Vec<Option<crate::log::superblock::Superblock>>,
+    /// The devices' identities, by tier.
+    pub devices: Arc<[Uuid]>,
     /// The partitions of the last two roots.
     pub checkpoints: checkpoint::CheckpointSeed,
 }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, O
 
 use parking_lot::Mutex;
 
+use crate::error::{Error, Result};
 use crate::index::state::Buffer;
 use crate::io::wait::WaitList;
 use crate::limits::{BLOCK, BUFFER_SIZE_MAX};
@@ -172,6 +173,8 @@ pub struct Tier {
     pub watermark_low: f64,
     /// Traffic.
     pub counters: TierCounters,
+    /// Why nothing can be read there or written, if so.
+    lost: Option<Error>,
     segments: Box<[Segment]>,
     free: Mutex<BTreeSet<SegmentId>>,
     live_bytes: AtomicI64,
@@ -200,12 +203,30 @@ impl Tier {
             watermark_low: watermarks.0,
             watermark_high: watermarks.1,
             counters: TierCounters::default(),
+            lost: None,
             segments: (0..count).map(|n| Segment::new(state(n))).collect(),
             free: Mutex::new((1..count).map(SegmentId).collect()),
             live_bytes: AtomicI64::new(0),
             reserve: Default::default(),
             taken: Default::default(),
         }
+    }
+
+    /// The tier without its device: what lies there answers this error.
+    pub fn lost(mut self, error: Error) -> Tier {
+        self.lost = Some(error);
+        self
+    }
+
+    /// Whether the tier's device is gone.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
+    /// Refuses transfers of a lost tier.
+    #[inline]
+    pub fn check_there(&self) -> Result<()> {
+        self.lost.as_ref().map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// Every segment, by number.
@@ -348,8 +369,9 @@ impl Space {
     ///
     /// [`unreserve`]: Self::unreserve
     pub fn reserve(&self, bytes: u64) -> bool {
-        let usable: u64 = self.tiers.iter().map(Tier::usable_bytes).sum();
-        let live: u64 = self.tiers.iter().map(Tier::live_bytes).sum();
+        let there = || self.tiers.iter().filter(|tier| !tier.is_lost());
+        let usable: u64 = there().map(Tier::usable_bytes).sum();
+        let live: u64 = there().map(Tier::live_bytes).sum();
         let before = self.reserved_bytes.fetch_add(bytes as i64, Ordering::AcqRel);
         let fits = live + u64::try_from(before).unwrap_or(0) + bytes <= usable;
         if !fits {
@@ -377,6 +399,9 @@ impl Space {
     /// Takes a free segment of the tier, if the purpose leaves the reserve alone.
     pub fn allocate(&self, tier: TierId, purpose: Purpose) -> Option<TierSegment> {
         let owner = self.tier(tier);
+        if owner.is_lost() {
+            return None;
+        }
         let segment = {
             let mut free = owner.free.lock();
             if free.len() <= owner.floor(purpose) as usize {

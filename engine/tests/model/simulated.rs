@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use isotherm::Store;
-use isotherm::config::{IoChoice, OrganizerChoice, ResolvedConfig, ResolvedDram, ResolvedTier};
+use isotherm::config::{
+    IoChoice, MissingTiers, OrganizerChoice, ResolvedConfig, ResolvedDram, ResolvedTier,
+};
 use isotherm::engine::Identity;
 use isotherm::io::runtime::Runtime;
 use isotherm::io::sim::SimWorld;
@@ -73,6 +75,8 @@ fn config(shards: usize) -> ResolvedConfig {
         io: IoChoice::Auto,
         organizer: OrganizerChoice::Auto,
         checksum_at_entry: false,
+        read_only: None,
+        missing_tiers: MissingTiers::Fail,
     }
 }
 

@@ -214,6 +214,7 @@ impl Random {
         let cut_count = self.below(65) as u32;
         let (chunks, len) = self.chunks(64);
         let root = RootRef { seq: BatchSeq(self.next()), len, crc: self.u32(), chunks };
+        let epoch = cut_count + 1 + self.below(1000) as u32;
         Superblock {
             minor: self.u32() as u16,
             features: Features { compat: self.next(), ro_compat: self.next(), incompat: 0 },
@@ -221,11 +222,15 @@ impl Random {
             device: tiers[usize::from(tier)],
             tier: TierId(tier),
             tier_kind: [TierKind::Nvme, TierKind::Hdd][self.below(2) as usize],
+            tier_epochs: tiers
+                .iter()
+                .map(|_| Epoch(self.below(u64::from(epoch) + 1) as u32))
+                .collect(),
             tiers,
             capacity: (64 << 20) + self.below(1 << 45),
             segment_size: [4 << 20, 64 << 20][self.below(2) as usize],
             hash_seed: self.next(),
-            epoch: Epoch(cut_count + 1 + self.below(1000) as u32),
+            epoch: Epoch(epoch),
             generation: 1 + self.below(1 << 60),
             watermark: BatchSeq(self.next()),
             clean: self.below(2) == 0,

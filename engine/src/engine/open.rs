@@ -1,0 +1,224 @@
+//! Opening a store: its tiers are looked at, its state is recovered, its next epoch begins.
+
+use std::sync::Arc;
+
+use crate::config::{MissingTiers, ResolvedConfig};
+use crate::engine::superblocks::{
+    check_superblock, flush, load_superblocks, store_superblock, write_block,
+};
+use crate::engine::{Identity, LOG_TIER};
+use crate::error::{Error, ErrorKind, Result, fail};
+use crate::io::device::LostDevice;
+use crate::io::{Device, Devices};
+use crate::limits::BLOCK;
+use crate::log::superblock::{CUTS_MAX, Cut, Superblock};
+use crate::log::tail::LogTail;
+use crate::recover::{self, History, Target};
+use crate::shard::LogSeed;
+use crate::types::{BatchSeq, Epoch, Uuid};
+
+/// What the tiers of a store are found to be.
+pub(super) struct Loaded {
+    /// The devices; a stand-in for each tier that is lost.
+    pub devices: Devices,
+    /// Per tier, newest first; none of a lost tier.
+    pub superblocks: Vec<Vec<Superblock>>,
+    /// Per tier: why it cannot be used, if so.
+    pub lost: Vec<Option<Error>>,
+}
+
+/// Looks at every tier. Nothing is written.
+pub(super) fn load(
+    devices: &Devices,
+    config: &ResolvedConfig,
+    identity: &Identity,
+) -> Result<Loaded> {
+    let mut loaded = Loaded { devices: devices.clone(), superblocks: Vec::new(), lost: Vec::new() };
+    let mut present = Vec::new();
+    for (number, device) in devices.iter().enumerate() {
+        let found = look_at(&**device, config, identity, number, loaded.superblocks.first());
+        let is_data = number != LOG_TIER.index();
+        match found {
+            Ok(found) => {
+                loaded.superblocks.push(found);
+                loaded.lost.push(None);
+                present.push(device.clone());
+            }
+            Err(error) if is_data && is_loss(&error) => {
+                let error = lost(error, number, config)?;
+                let (path, len) = (device.path(), config.devices[number].capacity);
+                let device = LostDevice::new(path, len, error.message().to_owned())?;
+                loaded.superblocks.push(Vec::new());
+                loaded.lost.push(Some(error));
+                present.push(Arc::new(device));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    loaded.devices = present.into();
+    Ok(loaded)
+}
+
+fn look_at(
+    device: &dyn Device,
+    config: &ResolvedConfig,
+    identity: &Identity,
+    number: usize,
+    log: Option<&Vec<Superblock>>,
+) -> Result<Vec<Superblock>> {
+    if let Some(reason) = device.lost() {
+        fail!(TierMissing, "{reason}");
+    }
+    // What an earlier process wrote and did not flush is made safe before it is believed. A store
+    // that is only read promises nothing.
+    if config.read_only.is_none() {
+        flush(device)?;
+    }
+    let found = load_superblocks(device)?;
+    if config.read_only.is_none()
+        && let Some(reason) = found[0].read_only_reason()
+    {
+        fail!(Format, "{}: {reason}; open it with read_only", device.path().display());
+    }
+    check_superblock(&found[0], config, identity, number, device)?;
+    // A tier that was absent for a while has an old epoch, but that of its last presence.
+    let last_seen = log.map_or(Epoch(0), |log| log[0].last_seen(number));
+    if found[0].epoch < last_seen {
+        fail!(
+            TierMissing,
+            "{} is an old copy: it was last used in open {}, the store has used it in {}",
+            device.path().display(),
+            found[0].epoch.0,
+            last_seen.0
+        );
+    }
+    Ok(found)
+}
+
+/// Whether an error says that a tier is gone, not that something forbids its use.
+fn is_loss(error: &Error) -> bool {
+    use ErrorKind::{Corrupt, DeviceFailed, Format, Io, TierMissing};
+    matches!(error.kind(), Corrupt | DeviceFailed | Format | Io | TierMissing)
+}
+
+/// The error that blobs on a lost tier answer, or the refusal to open without it.
+fn lost(error: Error, number: usize, config: &ResolvedConfig) -> Result<Error> {
+    match config.missing_tiers {
+        MissingTiers::Fail => Err(Error::new(
+            error.kind(),
+            format!(
+                "{}; with missing_tiers = \"degraded\" the store opens without tier {number}: \
+                 blobs on it can then be listed and deleted, not read",
+                error.message()
+            ),
+        )),
+        MissingTiers::Degraded => Ok(Error::new(
+            ErrorKind::TierMissing,
+            format!("tier {number} is lost: {}", error.message()),
+        )),
+    }
+}
+
+/// Why the store may only be read, if its log tier says so.
+pub fn read_only_reason(devices: &Devices) -> Option<String> {
+    let newest = load_superblocks(&**devices.first()?).ok()?;
+    newest.first()?.read_only_reason()
+}
+
+/// What all superblocks of all tiers say together: each was true when it was written.
+fn history_of(superblocks: &[Vec<Superblock>]) -> History {
+    let all = || superblocks.iter().flatten();
+    let mut cuts: Vec<Cut> = all().flat_map(|block| block.cuts.iter().copied()).collect();
+    // The earlier of two cuts of an epoch stays: what one of them discards is discarded.
+    cuts.sort_by_key(|cut| (cut.epoch, cut.seq));
+    cuts.dedup_by_key(|cut| cut.epoch);
+    History {
+        epoch: all().map(|block| block.epoch).max().unwrap_or(Epoch(0)),
+        watermark: all().map(|block| block.watermark).max().unwrap_or_default(),
+        cuts,
+    }
+}
+
+/// Recovers what a store holds, without writing anything.
+pub(super) fn recover_only(target: &Target<'_>, loaded: &Loaded) -> Result<(Epoch, BatchSeq)> {
+    let history = history_of(&loaded.superblocks);
+    let found =
+        recover::recover(target, LOG_TIER, &loaded.superblocks[LOG_TIER.index()], &history)?;
+    Ok((history.epoch, found.tail.last_seq()))
+}
+
+/// Recovers, and makes the new epoch and the log's cut durable on every tier, the log's tier
+/// last: before that, nothing of the new epoch exists.
+pub(super) fn begin_epoch(
+    target: &Target<'_>,
+    loaded: Loaded,
+    devices: &Arc<[Uuid]>,
+) -> Result<(LogSeed, Epoch)> {
+    let log_tier = LOG_TIER.index();
+    let history = history_of(&loaded.superblocks);
+    let epoch = Epoch(history.epoch.0 + 1);
+    let found = recover::recover(target, LOG_TIER, &loaded.superblocks[log_tier], &history)?;
+    let (tail, checkpoints) = (found.tail, found.checkpoints);
+    let last = tail.last_seq();
+    let mut superblocks: Vec<Option<Superblock>> =
+        loaded.superblocks.iter().map(|blocks| blocks.first().cloned()).collect();
+    let Some(newest) = superblocks[log_tier].clone() else {
+        fail!(Internal, "the log's tier has no superblock");
+    };
+    let cuts = cuts_of(&history, newest.epoch, found.superblock.log_start.seq, last);
+    if found.superblock.generation != newest.generation {
+        // The newest checkpoint is damaged. The next superblock names the older one, and takes
+        // the place of the newest, so that the good one stays.
+        let generation = newest.generation + 1;
+        superblocks[log_tier] = Some(Superblock { generation, ..found.superblock });
+    }
+    blank_next(&*target.devices[log_tier], &tail, newest.segment_size)?;
+    let mut present: Vec<Epoch> = (0..superblocks.len()).map(|n| newest.last_seen(n)).collect();
+    for (seen, superblock) in present.iter_mut().zip(&superblocks) {
+        if superblock.is_some() {
+            *seen = epoch;
+        }
+    }
+    for number in (0..superblocks.len()).rev() {
+        let Some(superblock) = &mut superblocks[number] else { continue };
+        superblock.cuts = cuts.clone();
+        superblock.epoch = epoch;
+        superblock.tier_epochs = present.clone();
+        superblock.generation += 1;
+        superblock.watermark = last;
+        superblock.clean = false;
+        store_superblock(&*target.devices[number], superblock)?;
+    }
+    Ok((LogSeed { tail, superblocks, devices: devices.clone(), checkpoints }, epoch))
+}
+
+/// The cut table of the next epoch: what was discarded stays so, and so does what lies beyond
+/// `last` now. Cuts before the log's start concern nothing that is read any more.
+fn cuts_of(history: &History, log_epoch: Epoch, start: BatchSeq, last: BatchSeq) -> Vec<Cut> {
+    let mut cuts = history.cuts.clone();
+    // An open that ended between two superblocks has left its epoch on the other tiers alone.
+    for epoch in [log_epoch, history.epoch] {
+        if !cuts.iter().any(|cut| cut.epoch == epoch) {
+            cuts.push(Cut { epoch, seq: last });
+        }
+    }
+    cuts.retain(|cut| cut.seq.next() >= start);
+    cuts.iter_mut().for_each(|cut| cut.seq = cut.seq.min(last));
+    cuts.sort_by_key(|cut| cut.epoch);
+    // The places where discarded batches could be taken for the next one have been blanked at
+    // each open: the oldest cut may go where the table is full.
+    cuts.split_off(cuts.len().saturating_sub(CUTS_MAX))
+}
+
+/// Blanks the two places where the next batch may stand. What lies there was discarded; a batch
+/// goes to one of them only, and the other would still hold a successor of the log's last batch,
+/// intact, and kept out by nothing but the cut.
+fn blank_next(device: &dyn Device, tail: &LogTail, segment_size: u64) -> Result<()> {
+    let here = (tail.room(segment_size) >= BLOCK as u64)
+        .then(|| u64::from(tail.segment.segment.0) * segment_size + tail.used);
+    let ahead = tail.ahead.map(|ahead| u64::from(ahead.segment.0) * segment_size + BLOCK as u64);
+    for offset in here.into_iter().chain(ahead) {
+        write_block(device, offset, &[0; BLOCK])?;
+    }
+    flush(device)
+}
