@@ -1,13 +1,14 @@
 //! The buckets of a store, by id and by name.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
+use crate::gate::{Gate, Pass};
 use crate::index::ordered::OrderedKeys;
 use crate::index::state::BlobState;
 use crate::io::wait::WaitList;
@@ -28,21 +29,8 @@ pub struct BucketState {
     pub keys: OrderedKeys,
     bytes: AtomicU64,
     blobs: AtomicU64,
-    changes: AtomicU64,
-    dying: AtomicBool,
-    drained: WaitList,
-}
-
-/// A change under way in a bucket: the bucket is not destroyed before it ends.
-pub struct ChangeGuard<'a>(&'a BucketState);
-
-impl Drop for ChangeGuard<'_> {
-    fn drop(&mut self) {
-        if self.0.changes.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.dying.load(Ordering::SeqCst)
-        {
-            self.0.drained.wake_all();
-        }
-    }
+    /// Changes under way: the bucket is not destroyed before they end. Closed when it is dying.
+    changes: Gate,
 }
 
 impl BucketState {
@@ -54,9 +42,7 @@ impl BucketState {
             keys: OrderedKeys::default(),
             bytes: AtomicU64::new(0),
             blobs: AtomicU64::new(0),
-            changes: AtomicU64::new(0),
-            dying: AtomicBool::new(false),
-            drained: WaitList::default(),
+            changes: Gate::default(),
         }
     }
 
@@ -73,14 +59,16 @@ impl BucketState {
     /// Refuses calls once the bucket is destroyed.
     #[inline]
     pub fn check_alive(&self) -> Result<()> {
-        if self.dying.load(Ordering::SeqCst) {
-            let name = String::from_utf8_lossy(&self.name).into_owned();
-            return Err(Error::new(
-                ErrorKind::BucketNotFound,
-                format!("bucket {name:?} was destroyed"),
-            ));
+        if self.changes.is_closed() {
+            return Err(self.destroyed());
         }
         Ok(())
+    }
+
+    #[cold]
+    fn destroyed(&self) -> Error {
+        let name = String::from_utf8_lossy(&self.name);
+        Error::new(ErrorKind::BucketNotFound, format!("bucket {name:?} was destroyed"))
     }
 
     /// The largest buffer of its blobs.
@@ -92,31 +80,23 @@ impl BucketState {
     }
 
     /// Begins a change.
-    pub fn begin_change(&self) -> Result<ChangeGuard<'_>> {
-        self.changes.fetch_add(1, Ordering::SeqCst);
-        let guard = ChangeGuard(self);
-        self.check_alive()?;
-        Ok(guard)
+    pub fn begin_change(&self) -> Result<Pass<'_>> {
+        self.changes.enter().ok_or_else(|| self.destroyed())
     }
 
     /// Claims the whole bucket: refuses new changes and waits for those under way. False if
     /// somebody else destroys it already.
     pub async fn begin_destroy(&self) -> bool {
-        if self.dying.swap(true, Ordering::SeqCst) {
+        if !self.changes.close() {
             return false;
         }
-        loop {
-            let ticket = self.drained.ticket();
-            if self.changes.load(Ordering::SeqCst) == 0 {
-                return true;
-            }
-            ticket.await;
-        }
+        self.changes.wait_until_empty().await;
+        true
     }
 
     /// The destroy was not logged: the bucket lives on.
     pub fn abandon_destroy(&self) {
-        self.dying.store(false, Ordering::SeqCst);
+        self.changes.reopen();
     }
 
     /// Keeps keys and counts in step with a visible change, inside the key's stripe lock.
@@ -128,7 +108,9 @@ impl BucketState {
             self.keys.remove(key);
             self.blobs.fetch_sub(1, Ordering::Relaxed);
         }
-        self.bytes.fetch_add(new.len.wrapping_sub(old.len), Ordering::Relaxed);
+        if new.len != old.len {
+            self.bytes.fetch_add(new.len.wrapping_sub(old.len), Ordering::Relaxed);
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::buckets::Buckets;
 use crate::error::{Error, ErrorKind, Result};
+use crate::gate::{Gate, Pass};
 use crate::index::Index;
 use crate::index::extents::Extent;
 use crate::index::state::Buffer;
@@ -65,12 +66,10 @@ pub struct Core {
     /// Identity and settings.
     pub settings: Settings,
     next_version: AtomicU64,
-    closing: AtomicBool,
-    /// Operations under way that may wait for a shard.
-    operations: AtomicU64,
+    /// Operations under way that may wait for a shard. Closed with the store.
+    operations: Gate,
     /// Memory of reads that shards do for callers.
     pub reads: ByteGate,
-    idle: WaitList,
     poison: OnceLock<Error>,
 }
 
@@ -165,10 +164,8 @@ impl Core {
             counters: Counters::default(),
             settings: parts.settings,
             next_version: AtomicU64::new(parts.first_version.0),
-            closing: AtomicBool::new(false),
-            operations: AtomicU64::new(0),
+            operations: Gate::default(),
             reads: ByteGate::new(READS_BYTES_MAX),
-            idle: WaitList::default(),
             poison: OnceLock::new(),
         }
     }
@@ -215,7 +212,7 @@ impl Core {
     /// Refuses calls once the store is closing or poisoned.
     #[inline]
     pub fn check_open(&self) -> Result<()> {
-        if self.closing.load(Ordering::Acquire) {
+        if self.operations.is_closed() {
             return Err(Error::new(ErrorKind::Closed, "the store is closed"));
         }
         Ok(())
@@ -238,27 +235,18 @@ impl Core {
     }
 
     /// Begins an operation that may wait for a shard: closing waits for its end.
-    pub fn begin_operation(&self) -> Result<OperationGuard<'_>> {
-        self.operations.fetch_add(1, Ordering::SeqCst);
-        let guard = OperationGuard(self);
-        self.check_open()?;
-        Ok(guard)
+    pub fn begin_operation(&self) -> Result<Pass<'_>> {
+        self.operations.enter().ok_or_else(|| Error::new(ErrorKind::Closed, "the store is closed"))
     }
 
     /// Waits until no operation is under way, once no new ones are let in.
     pub async fn wait_for_operations(&self) {
-        loop {
-            let ticket = self.idle.ticket();
-            if self.operations.load(Ordering::SeqCst) == 0 {
-                return;
-            }
-            ticket.await;
-        }
+        self.operations.wait_until_empty().await;
     }
 
     /// From now on calls are refused. False if that was so before.
     pub fn begin_close(&self) -> bool {
-        !self.closing.swap(true, Ordering::SeqCst)
+        self.operations.close()
     }
 
     /// Stops all changes: a device failed in a way that must not be retried, or an invariant
@@ -313,18 +301,6 @@ impl Core {
             Err(_) => Err(self.poison.get().cloned().unwrap_or_else(|| {
                 Error::new(ErrorKind::Closed, "the store closed before the request was done")
             })),
-        }
-    }
-}
-
-/// See [`Core::begin_operation`].
-pub struct OperationGuard<'a>(&'a Core);
-
-impl Drop for OperationGuard<'_> {
-    fn drop(&mut self) {
-        let last = self.0.operations.fetch_sub(1, Ordering::SeqCst) == 1;
-        if last && self.0.closing.load(Ordering::SeqCst) {
-            self.0.idle.wake_all();
         }
     }
 }

@@ -67,7 +67,7 @@ pub struct StripedCounter {
 }
 
 /// Lanes of a counter. As many threads have one to themselves; the others share the last.
-const LANES: usize = 16;
+pub const LANES: usize = 16;
 const SHARED_LANE: usize = LANES - 1;
 
 #[derive(Default)]
@@ -113,22 +113,34 @@ fn take_lane() -> usize {
     lane
 }
 
+/// The calling thread's lane. Several threads may have the same.
+#[inline]
+pub fn thread_lane() -> usize {
+    match LANE.get() {
+        LANES => take_lane(),
+        lane => lane,
+    }
+}
+
 impl StripedCounter {
     /// Adds one; returns how often this thread's lane has been added to.
     #[inline]
     pub fn add_one(&self) -> u64 {
-        let lane = match LANE.get() {
-            LANES => take_lane(),
-            lane => lane,
-        };
+        self.add(1)
+    }
+
+    /// Adds; returns the sum of this thread's lane before.
+    #[inline]
+    pub fn add(&self, more: u64) -> u64 {
+        let lane = thread_lane();
         let count = &self.lanes[lane].0;
         if lane == SHARED_LANE {
-            return count.fetch_add(1, Ordering::Relaxed);
+            return count.fetch_add(more, Ordering::Relaxed);
         }
         // Nobody else writes this lane: no locked instruction, which would also make the next
         // operation wait for this one's loads.
         let before = count.load(Ordering::Relaxed);
-        count.store(before.wrapping_add(1), Ordering::Relaxed);
+        count.store(before.wrapping_add(more), Ordering::Relaxed);
         before
     }
 
@@ -152,7 +164,7 @@ pub struct Counters {
     /// Memory puts that ran as Written for want of room.
     pub memory_fallbacks: AtomicU64,
     /// Bytes of values that callers put.
-    pub put_bytes: AtomicU64,
+    pub put_bytes: StripedCounter,
     /// Bytes of values that callers got.
     pub get_bytes: AtomicU64,
     /// Buffers of puts that went to a slower tier for want of room on the fastest.

@@ -406,7 +406,7 @@ impl Store {
             memory_fallbacks: count(&counters.memory_fallbacks),
             logged_changes: count(&counters.logged_changes),
             written_behind: count(&counters.written_behind),
-            put_bytes: count(&counters.put_bytes),
+            put_bytes: counters.put_bytes.sum(),
             get_bytes: count(&counters.get_bytes),
             spills: count(&counters.spills),
             caller_evictions: count(&counters.caller_evictions),

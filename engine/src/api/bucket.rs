@@ -198,7 +198,7 @@ impl Bucket {
             || self.core.counters.memory_puts.add_one().is_multiple_of(SAMPLE);
         let start = sampled.then(|| self.core.runtime.now());
         let changed = self.run(key, edit, level).await?;
-        self.core.counters.put_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.core.counters.put_bytes.add(data.len() as u64);
         if let Some(start) = start {
             self.core.counters.put.record(self.core.runtime.now().since(start));
         }
@@ -224,7 +224,7 @@ impl Bucket {
                 Outcome::Done(changed) => {
                     let counters = &self.core.counters;
                     counters.memory_puts.add_one();
-                    counters.put_bytes.fetch_add(edit.data().len() as u64, Ordering::Relaxed);
+                    counters.put_bytes.add(edit.data().len() as u64);
                     Ok(Some(changed))
                 }
             }

@@ -41,20 +41,22 @@ pub async fn change(
     edit: Edit<'_>,
 ) -> Result<Outcome> {
     let hash = core.index.hash(bucket.id, key);
+    core.dram.expect_entry(hash);
+    // Nobody has claimed the key, most likely: a place in the list only if somebody has.
+    let mut released: Option<Ticket<'_>> = None;
     loop {
-        let released = core.index.stripe(hash).released.ticket();
         core.check_poison()?;
         match attempt(core, bucket, hash, key, edit)? {
             Attempt::Done(changed) => return Ok(Outcome::Done(changed)),
             Attempt::RunAsWritten => return Ok(Outcome::RunAsWritten),
-            Attempt::Claimed => wait(released).await,
+            Attempt::Claimed => match released.take() {
+                // It was claimed after the place was taken: its release ends the wait.
+                Some(place) => place.await,
+                None => released = Some(core.index.stripe(hash).released.ticket()),
+            },
             Attempt::Changed => {}
         }
     }
-}
-
-async fn wait(released: Ticket<'_>) {
-    released.await;
 }
 
 enum Attempt {
@@ -195,6 +197,7 @@ fn attempt(
             core.index.budget().limit_bytes()
         );
     }
+    core.dram.expect_head(hash);
     let base = match edit {
         Edit::Replace(_) => None,
         _ => match look(core, bucket, hash, key, edit)? {
@@ -209,6 +212,7 @@ fn attempt(
     let Some(staged) = Staged::prepare(core, key, offset, data, buffer_size, old_ranges) else {
         return Ok(Attempt::RunAsWritten);
     };
+    core.dram.expect_slot(hash, key.len());
     publish(
         core,
         bucket,
@@ -270,9 +274,10 @@ fn publish(
     let old;
     let version;
     let mut queue = false;
+    let now = core.runtime.recent();
     {
         let mut stripe = core.index.lock(hash);
-        let entry = core.index.get_or_insert(&mut stripe, hash, bucket.id, key);
+        let (entry, dir) = core.index.get_or_insert_with_dir(&mut stripe, hash, bucket.id, key);
         if entry.claimed {
             return Ok(Attempt::Claimed);
         }
@@ -283,8 +288,6 @@ fn publish(
                 return Ok(Attempt::Changed);
             }
         }
-        let (entry, dir) = stripe.get_with_dir(hash, bucket.id, key);
-        let Some(entry) = entry else { fail!(Internal, "an entry vanished under its lock") };
         let edits = !matches!(edit, Edit::Replace(_) | Edit::Delete);
         if edits && !allows_memory_edit(&entry.visible) {
             // Written behind since it was looked at: the version is the same, the buffer clean.
@@ -310,7 +313,7 @@ fn publish(
         version = core.next_version();
         old = entry.set_visible(BlobState { version, len, value }, &core.space);
         bucket.note_change(&entry.key, &old, &entry.visible);
-        entry.heat = entry.heat.touched(core.runtime.now());
+        entry.heat = entry.heat.touched(now);
         match (staged.head, ranges.is_empty()) {
             (Some(head), false) => core.dram.publish(
                 dir,
@@ -326,11 +329,13 @@ fn publish(
             queue = true;
         }
         staged.give();
-        core.index.remove_if_vacant(&mut stripe, hash, bucket.id, key);
+        if !entry.visible.exists() {
+            core.index.remove_if_vacant(&mut stripe, hash, bucket.id, key);
+        }
     }
     drop(old);
     if queue {
-        core.dirty[core.shard_of(hash)].push(hash, core.runtime.now());
+        core.dirty[core.shard_of(hash)].push(hash, now);
     }
     Ok(Attempt::Done(Changed { version, offset }))
 }

@@ -206,8 +206,17 @@ impl Index {
         bucket: BucketId,
         key: &[u8],
     ) -> &'a mut Entry {
-        let entry =
-            stripe.entries.entry(hash, |entry| is(entry, hash, bucket, key), |entry| entry.hash);
+        self.get_or_insert_in(&mut stripe.entries, hash, bucket, key)
+    }
+
+    fn get_or_insert_in<'a>(
+        &self,
+        entries: &'a mut HashTable<Entry>,
+        hash: u64,
+        bucket: BucketId,
+        key: &[u8],
+    ) -> &'a mut Entry {
+        let entry = entries.entry(hash, |entry| is(entry, hash, bucket, key), |entry| entry.hash);
         match entry {
             hashbrown::hash_table::Entry::Occupied(occupied) => occupied.into_mut(),
             hashbrown::hash_table::Entry::Vacant(vacant) => {
@@ -215,6 +224,18 @@ impl Index {
                 vacant.insert(Entry::new(hash, bucket, key.into())).into_mut()
             }
         }
+    }
+
+    /// [`get_or_insert`](Self::get_or_insert), and the directory's stripe.
+    pub fn get_or_insert_with_dir<'a>(
+        &self,
+        stripe: &'a mut StripeInner,
+        hash: u64,
+        bucket: BucketId,
+        key: &[u8],
+    ) -> (&'a mut Entry, &'a mut DirStripe) {
+        let StripeInner { entries, dir } = stripe;
+        (self.get_or_insert_in(entries, hash, bucket, key), dir)
     }
 
     /// Removes the key's entry if nothing is known or going on there any more.

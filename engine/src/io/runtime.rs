@@ -102,6 +102,8 @@ pub enum Runtime {
 /// State of the production runtime.
 pub struct OsRuntime {
     start: Instant,
+    /// The same moment as the kernel tells it.
+    kernel_start: Duration,
     random: AtomicU64,
 }
 
@@ -110,7 +112,11 @@ impl Runtime {
     pub fn os() -> Runtime {
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
             ^ (u64::from(std::process::id()) << 32);
-        Runtime::Os(Arc::new(OsRuntime { start: Instant::now(), random: AtomicU64::new(seed) }))
+        Runtime::Os(Arc::new(OsRuntime {
+            start: Instant::now(),
+            kernel_start: kernel_clock(libc::CLOCK_MONOTONIC),
+            random: AtomicU64::new(seed),
+        }))
     }
 
     /// The time.
@@ -118,6 +124,20 @@ impl Runtime {
         match self {
             Runtime::Os(os) => {
                 Nanos(u64::try_from(os.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+            }
+            Runtime::Sim(world) => world.now(),
+        }
+    }
+
+    /// The time as of the last tick of the kernel, some milliseconds ago at most. Reading it waits
+    /// for nothing, where the exact clock first waits for every load that is under way.
+    #[inline]
+    pub fn recent(&self) -> Nanos {
+        match self {
+            Runtime::Os(os) => {
+                let since =
+                    kernel_clock(libc::CLOCK_MONOTONIC_COARSE).saturating_sub(os.kernel_start);
+                Nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
             }
             Runtime::Sim(world) => world.now(),
         }
@@ -281,6 +301,16 @@ impl Runtime {
     }
 }
 
+/// A monotonic clock of the kernel.
+#[inline]
+fn kernel_clock(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a local of the right type, which the call fills in.
+    let done = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    assert!(done == 0, "the kernel has no monotonic clock");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 struct Parker(Thread);
 
 impl Wake for Parker {
@@ -314,4 +344,20 @@ pub(crate) fn splitmix64(counter: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recent_time_is_never_ahead_of_the_exact_one_and_does_not_go_back() {
+        let runtime = Runtime::os();
+        let mut last = Nanos(0);
+        for _ in 0..10_000 {
+            let recent = runtime.recent();
+            assert!(recent >= last && recent <= runtime.now());
+            last = recent;
+        }
+    }
 }

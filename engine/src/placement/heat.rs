@@ -11,9 +11,13 @@ use crate::io::runtime::Nanos;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Heat {
     score: f32,
-    /// Milliseconds on the runtime's clock; wraps after 49 days, which only cools a blob.
+    /// Milliseconds on the runtime's clock; wraps after 49 days: a blob that nobody touched for 25
+    /// looks fresh then, until it cools again.
     at_ms: u32,
 }
+
+/// Below this age the decay is a straight line to within a ten-millionth.
+const NO_AGE_MS: u32 = 32;
 
 /// Time in which the score of an untouched buffer halves.
 pub const HALF_LIFE: Duration = Duration::from_secs(60);
@@ -21,7 +25,15 @@ pub const HALF_LIFE: Duration = Duration::from_secs(60);
 impl Heat {
     /// The score now.
     pub fn score(self, now: Nanos) -> f32 {
-        let age_ms = millis(now).wrapping_sub(self.at_ms);
+        // Who touches reads the clock before the stripe's lock: another may have been faster, and a
+        // time just before the last touch is no age. Half of the range is 24 days.
+        let age_ms = millis(now).wrapping_sub(self.at_ms).cast_signed().max(0).cast_unsigned();
+        if age_ms < NO_AGE_MS {
+            // The first terms of the series, to the precision of a score: this runs under the
+            // stripe lock.
+            let half_lives = age_ms as f32 / HALF_LIFE.as_millis() as f32;
+            return self.score * (1.0 - half_lives * std::f32::consts::LN_2);
+        }
         self.score * (-(age_ms as f32) / HALF_LIFE.as_millis() as f32).exp2()
     }
 
@@ -48,5 +60,12 @@ mod tests {
         let later = start.after(HALF_LIFE);
         assert!((heat.score(later) - 1.0).abs() < 1e-3);
         assert!((heat.touched(later).score(later) - 2.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn a_touch_by_a_clock_read_just_before_the_last_one_loses_no_heat() {
+        let (early, late) = (Nanos(1_000_000), Nanos(3_000_000));
+        let heat = Heat::default().touched(late).touched(early);
+        assert!((heat.score(late) - 2.0).abs() < 1e-3);
     }
 }

@@ -88,9 +88,15 @@ impl Arena {
         self.map.half(self.layout.classes_at + chunk * 4)
     }
 
+    /// Where the state, buffer and info of a slot lie.
+    #[inline]
+    pub(super) fn meta_at(&self, chunk: usize, index: usize) -> usize {
+        self.layout.metas_at + (chunk * CHUNK_UNITS + index) * META
+    }
+
     #[inline]
     fn meta(&self, chunk: usize, index: usize, field: usize) -> &AtomicU64 {
-        self.map.word(self.layout.metas_at + (chunk * CHUNK_UNITS + index) * META + field * 8)
+        self.map.word(self.meta_at(chunk, index) + field * 8)
     }
 
     /// The state word.

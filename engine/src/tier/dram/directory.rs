@@ -110,8 +110,13 @@ impl Arena {
     }
 
     #[inline]
+    pub(super) fn sequence_at(&self, stripe: usize) -> usize {
+        self.layout.stripes_at + stripe * STRIPE_LINE
+    }
+
+    #[inline]
     pub(super) fn sequence(&self, stripe: usize) -> &AtomicU64 {
-        self.map.word(self.layout.stripes_at + stripe * STRIPE_LINE)
+        self.map.word(self.sequence_at(stripe))
     }
 
     pub(super) fn resident(&self, stripe: usize) -> &AtomicU64 {
@@ -126,8 +131,13 @@ impl Arena {
     }
 
     #[inline]
+    pub(super) fn entry_at(&self, entry: usize) -> usize {
+        self.layout.table_at + entry * 4
+    }
+
+    #[inline]
     pub(super) fn entry_word(&self, entry: usize) -> &AtomicU32 {
-        self.map.half(self.layout.table_at + entry * 4)
+        self.map.half(self.entry_at(entry))
     }
 
     /// Runs a change that readers must not see half done. Nothing in it may panic or wait.

@@ -3,7 +3,8 @@
 //! One mapping, position-free: offsets instead of pointers, so that it can become a file of
 //! shared memory. `arena.rs` allocates slots, `slot.rs` says who may touch them, `directory.rs`
 //! changes heads under the stripe locks, `get.rs` reads without any, `sweep.rs` makes room,
-//! `drain.rs` moves it between sizes. Very short values are also in their heads (`record.rs`),
+//! `drain.rs` moves it between sizes, `ahead.rs` loads for a publish what it will
+//! look at. Very short values are also in their heads (`record.rs`),
 //! whose accesses `heat.rs` counts.
 //!
 //! A put allocates its slots and its head, fills them without a lock, and publishes under the
@@ -11,6 +12,7 @@
 //! nothing allocates.
 
 mod admit;
+mod ahead;
 mod arena;
 mod batch;
 mod class;

@@ -255,6 +255,15 @@ impl Arena {
         self.record(slot)
     }
 
+    /// What is probably the slot of a whole value, if the head in this slot is one and has a key
+    /// of this length.
+    #[inline]
+    pub(super) fn expected_slot(&self, head: SlotId, key_len: usize) -> Option<SlotId> {
+        let at = self.data_at(head) + KEY_AT + key_len.next_multiple_of(8);
+        let words = self.map.words(at, 1)?;
+        Some(SlotId(words.first()?.load(Ordering::Relaxed) as u32))
+    }
+
     /// Range `index`. Of a record read without the lock it may be anything.
     #[inline(always)]
     pub(super) fn range(&self, record: &Record, index: usize) -> RawRange {
