@@ -1,4 +1,8 @@
-//! The log's next segment, made ready before it is needed.
+//! The log's next segments, made ready before they are needed.
+//!
+//! Every batch names the segment ahead, so that one is there before anything is written. Behind it
+//! wait spares, zeroed like it: a log that is faster than its zeroing for a while does not wait.
+//! A crash forgets the spares: nothing names them, so recovery finds them free.
 
 use std::rc::Rc;
 
@@ -6,7 +10,7 @@ use crate::error::Result;
 use crate::limits::BLOCK;
 use crate::log::record::SegmentKind;
 use crate::log::segment::{SegmentHeader, SegmentIdentity};
-use crate::log::tail::Ahead;
+use crate::log::tail::{Ahead, LogTail};
 use crate::shard::log_owner::LogOwner;
 use crate::shard::poison_on_error;
 use crate::tier::space::Purpose;
@@ -14,16 +18,18 @@ use crate::types::{SegmentId, TierId, TierSegment};
 
 /// Bytes of one write of zeros.
 const ZERO_CHUNK: usize = 1 << 20;
+/// Segments that wait behind the one ahead.
+const SPARES_MAX: usize = 2;
 
 impl LogOwner {
-    /// Keeps one log segment allocated and written through ahead of the one in use.
-    pub(super) fn keep_segment_ahead(self: Rc<Self>) {
+    /// Keeps log segments allocated and written through ahead of the one in use.
+    pub(super) fn keep_segments_ahead(self: Rc<Self>) {
         let owner = self.clone();
         self.context.spawner.spawn(Box::pin(async move {
             while !(owner.context.is_stopping() && owner.is_quiet()) {
                 let stirred = owner.stirred.ticket();
                 let space_changed = owner.core().space.changed.ticket();
-                if !owner.prepare_segment().await {
+                if !owner.prepare_segments().await {
                     owner.core().organizer.kick();
                 }
                 // Also for the sake of records that are held back: waking lets them be tried.
@@ -65,32 +71,114 @@ impl LogOwner {
         self.context.io.flush(tier).await
     }
 
-    /// Allocates and zeroes the next log segment if there is none. False if none is free.
-    async fn prepare_segment(&self) -> bool {
+    /// Makes sure that the segment ahead and the spares behind it are there and written through,
+    /// the next one first. False if none is free for the one ahead.
+    async fn prepare_segments(&self) -> bool {
         let core = self.core();
-        let tier = self.tail.borrow().segment.tier;
-        let ahead = self.tail.borrow().ahead;
-        match ahead {
-            Some(ahead) if ahead.ready => return true,
-            Some(_) => {}
-            None => {
-                let Some(at) = core.space.allocate(tier, Purpose::Log) else { return false };
-                let generation = core.space.tier(tier).segment(at.segment).generation();
-                self.queue_segment_opened(at, generation, SegmentKind::Log);
-                self.tail.borrow_mut().ahead =
-                    Some(Ahead { segment: at.segment, generation, ready: false });
+        loop {
+            if self.tail.borrow().ahead.is_none() {
+                let spare = self.spares.borrow_mut().pop_front();
+                let Some(next) = spare.or_else(|| self.open_log_segment()) else { return false };
+                self.tail.borrow_mut().ahead = Some(next);
                 core.shards[self.context.number].ring();
             }
+            let Some(next) = self.unready() else { return true };
+            let tier = self.tail.borrow().segment.tier;
+            if let Err(error) = self.write_through(tier, next.segment, next.generation).await {
+                poison_on_error(core, "a log segment cannot be prepared", Err(error));
+                return true;
+            }
+            self.mark_ready(next.segment);
+            core.shards[self.context.number].ring();
         }
-        let Some(ahead) = self.tail.borrow().ahead else { return false };
-        if let Err(error) = self.write_through(tier, ahead.segment, ahead.generation).await {
-            poison_on_error(core, "a log segment cannot be prepared", Err(error));
-            return true;
+    }
+
+    fn open_log_segment(&self) -> Option<Ahead> {
+        let core = self.core();
+        let tier = self.tail.borrow().segment.tier;
+        let at = core.space.allocate(tier, Purpose::Log)?;
+        let generation = core.space.tier(tier).segment(at.segment).generation();
+        self.queue_segment_opened(at, generation, SegmentKind::Log);
+        Some(Ahead { segment: at.segment, generation, ready: false })
+    }
+
+    /// The next segment to write through: the one ahead, a spare, a new spare.
+    fn unready(&self) -> Option<Ahead> {
+        let ahead = self.tail.borrow().ahead.filter(|ahead| !ahead.ready);
+        let spare = || self.spares.borrow().iter().find(|spare| !spare.ready).copied();
+        ahead.or_else(spare).or_else(|| self.open_spare())
+    }
+
+    /// Takes one more spare: as many as the log has moved on, so that a store that writes little
+    /// does not zero more than it will use, and only what is set aside for the log anyway.
+    fn open_spare(&self) -> Option<Ahead> {
+        let core = self.core();
+        let wanted = self.switches.get().min(SPARES_MAX);
+        let tier = self.tail.borrow().segment.tier;
+        if self.spares.borrow().len() >= wanted
+            || !core.space.tier(tier).log_may_grow()
+            || self.context.is_stopping()
+        {
+            return None;
         }
-        if let Some(ahead) = &mut self.tail.borrow_mut().ahead {
-            ahead.ready = true;
-        }
+        let spare = self.open_log_segment()?;
+        self.spares.borrow_mut().push_back(spare);
         core.shards[self.context.number].ring();
-        true
+        Some(spare)
+    }
+
+    /// Meanwhile a spare may have become the segment ahead.
+    fn mark_ready(&self, segment: SegmentId) {
+        let mut tail = self.tail.borrow_mut();
+        let mut spares = self.spares.borrow_mut();
+        let all = tail.ahead.iter_mut().chain(spares.iter_mut());
+        all.filter(|ahead| ahead.segment == segment).for_each(|ahead| ahead.ready = true);
+    }
+
+    /// Goes on in the segment ahead, which is ready; the first spare is the next one then.
+    pub(super) fn switch_segment(&self, tail: &mut LogTail, segment_size: u64) {
+        tail.switch(segment_size);
+        tail.ahead = self.spares.borrow_mut().pop_front();
+        self.switches.set(self.switches.get() + 1);
+        self.stirred.wake_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::buffer::AlignedBuf;
+    use crate::testing::{SimEngine, config};
+    use crate::tier::space::SegmentState;
+    use crate::types::TierId;
+
+    /// Log segments that hold no batch yet.
+    fn blank_log_segments(sim: &SimEngine) -> usize {
+        let tier = sim.core().space.tier(TierId(0));
+        let segments = tier.segments().iter().enumerate();
+        let logs = segments.filter(|(_, segment)| segment.state() == SegmentState::Log);
+        logs.filter(|(number, _)| {
+            let mut first = AlignedBuf::alloc(BLOCK);
+            let at = tier.offset_of(SegmentId(*number as u32)) + BLOCK as u64;
+            let bytes = &mut first.as_mut_slice()[..BLOCK];
+            sim.core().devices[0].read_at(at, bytes).unwrap();
+            bytes.iter().all(|byte| *byte == 0)
+        })
+        .count()
+    }
+
+    #[test]
+    fn a_log_that_moves_on_has_a_few_segments_ready_and_one_that_does_not_has_one() {
+        let mut large = config(1);
+        large.devices[0].capacity = 512 << 20;
+        let sim = SimEngine::new(1, large);
+        sim.steps(20_000);
+        assert_eq!(blank_log_segments(&sim), 1, "beside the one that was made with the store");
+        let bucket = sim.bucket("b");
+        for number in 0..700u32 {
+            bucket.put(&number.to_le_bytes(), &[7; 16 << 10]).unwrap();
+        }
+        sim.steps(200_000);
+        assert_eq!(blank_log_segments(&sim), 1 + SPARES_MAX);
     }
 }

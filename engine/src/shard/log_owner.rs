@@ -20,7 +20,7 @@ use crate::log::batch::{BatchIdentity, BatchItem, encode, layout};
 use crate::log::record::Record;
 use crate::log::record::SegmentKind;
 use crate::log::superblock::Superblock;
-use crate::log::tail::LogTail;
+use crate::log::tail::{Ahead, LogTail};
 use crate::shard::apply::{self, Ack};
 use crate::shard::checkpoint::{Checkpointer, STEPS};
 use crate::shard::{LogSeed, ShardContext, flush, poison_on_error};
@@ -116,6 +116,10 @@ pub struct LogOwner {
     pub(super) superblocks: RefCell<Vec<Option<Superblock>>>,
     pub(super) checkpointer: Checkpointer,
     pub(super) devices: Arc<[Uuid]>,
+    /// Log segments behind the one ahead.
+    pub(super) spares: RefCell<VecDeque<Ahead>>,
+    /// How often the log has moved on to another segment.
+    pub(super) switches: Cell<usize>,
 }
 
 impl LogOwner {
@@ -144,13 +148,15 @@ impl LogOwner {
             reclaim_asked: Cell::new(false),
             marker_armed: Cell::new(false),
             devices: seed.devices,
+            spares: RefCell::default(),
+            switches: Cell::new(0),
             superblocks: RefCell::new(seed.superblocks),
             checkpointer: Checkpointer::new(seed.checkpoints),
             context,
         });
         owner.context.core.space.set_applied(last);
         flush::start(&owner);
-        owner.clone().keep_segment_ahead();
+        owner.clone().keep_segments_ahead();
         owner
     }
 
@@ -485,8 +491,7 @@ impl LogOwner {
             if !tail.ahead.is_some_and(|ahead| ahead.ready) {
                 return Ok(None);
             }
-            tail.switch(segment_size);
-            self.stirred.wake_all();
+            self.switch_segment(&mut tail, segment_size);
             plan = layout(&batch, room(&tail))?;
             if plan.items() == 0 {
                 let kind = batch[0].record.kind();

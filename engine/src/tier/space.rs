@@ -276,6 +276,12 @@ impl Tier {
         }
     }
 
+    /// Whether the log has fewer segments than are set aside for it: taking one more takes nothing
+    /// from data.
+    pub fn log_may_grow(&self) -> bool {
+        self.taken[0].load(Ordering::Acquire) < self.reserve[1].load(Ordering::Acquire)
+    }
+
     /// Sets the reserve: segments that cleaning, the log and the checkpoints each need.
     pub fn set_reserve(&self, cleaning: u32, log: u32, meta: u32) {
         for (place, value) in self.reserve.iter().zip([cleaning, log, meta]) {
