@@ -101,8 +101,6 @@ pub struct LogOwner {
     pub(super) named_watermark: Cell<BatchSeq>,
     /// Callers that have their answer and are still asleep.
     pub(super) wakes: Arc<Wakes>,
-    /// Records of the batch that was acknowledged last: as many may soon come back.
-    pub(super) landed: Cell<usize>,
     /// Batches and the W they name, until they are durable.
     pub(super) names: RefCell<VecDeque<(BatchSeq, BatchSeq)>>,
     /// Wakes the flush task and those who wait for the log's segments.
@@ -142,7 +140,6 @@ impl LogOwner {
             named_watermark: Cell::new(context.core.log.watermark()),
             names: RefCell::default(),
             wakes: Arc::default(),
-            landed: Cell::new(0),
             stirred: WaitList::default(),
             reclaim_wanted: Cell::new(false),
             reclaim_asked: Cell::new(false),
@@ -629,7 +626,6 @@ impl LogOwner {
         let core = self.core();
         core.space.set_applied(flight.seq);
         let mut acks = Vec::with_capacity(flight.items.len());
-        self.landed.set(flight.items.len());
         for (effect, level) in flight.items {
             self.forget(&effect);
             acks.push((apply::apply(core, effect), level));

@@ -18,11 +18,10 @@ impl LogOwner {
         Some(written.fold((0, 0), |(n, records), flight| (n + 1, records + flight.items.len())))
     }
 
-    /// Records that make a second batch beside the one in flight worth while: half of those that
-    /// are under way or have just been. So the callers divide into two batches of like size.
-    fn second_batch_min(&self, in_flight: usize) -> usize {
-        let all = in_flight + self.landed.get() + self.queue.borrow().len();
-        all.min(BATCH_RECORDS_MAX) / 2
+    /// Records that make a second batch beside the one in flight worth while: half as many as
+    /// that has. So a third of the callers is in each, and a third on its way to the next.
+    fn second_batch_min(in_flight: usize) -> usize {
+        (in_flight / 2).clamp(1, BATCH_RECORDS_MAX / 2)
     }
 
     /// Whether to write a batch now.
@@ -31,7 +30,7 @@ impl LogOwner {
         match self.in_flight() {
             Some((0, _)) => queued > 0,
             Some((flights, records)) if flights < FLIGHTS_MAX => {
-                queued > 0 && queued >= self.second_batch_min(records)
+                queued >= Self::second_batch_min(records)
             }
             _ => false,
         }
@@ -43,7 +42,7 @@ impl LogOwner {
         match self.in_flight() {
             Some((0, _)) | None => 1,
             Some((flights, records)) if flights < FLIGHTS_MAX => {
-                self.second_batch_min(records).saturating_sub(self.queue.borrow().len())
+                Self::second_batch_min(records).saturating_sub(self.queue.borrow().len())
             }
             _ => usize::MAX,
         }
