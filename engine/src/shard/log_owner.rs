@@ -73,6 +73,21 @@ pub(super) struct Flight {
     dsync: bool,
 }
 
+/// A batch ready for the device.
+struct Encoded {
+    /// Items that it holds, from the first on.
+    count: usize,
+    buf: AlignedBuf,
+    len: usize,
+    /// Where it goes on the log's tier.
+    offset: u64,
+    seq: BatchSeq,
+    /// The W that it names.
+    watermark: BatchSeq,
+    /// Its own write shall be durable.
+    dsync: bool,
+}
+
 /// See the module.
 pub struct LogOwner {
     /// The shard.
@@ -342,20 +357,16 @@ impl LogOwner {
             }
             Ok(encoded) => encoded,
         };
-        let Some((count, buf, flight_dsync, seq, total, offset)) = encoded else {
+        let Some(encoded) = encoded else {
             self.give_back(items);
             return Ok(false);
         };
-        let rest = items.split_off(count);
+        let rest = items.split_off(encoded.count);
         self.give_back(rest);
         let items = items.into_iter().map(|item| (item.effect, item.level)).collect();
-        self.flights.borrow_mut().push_back(Flight {
-            seq,
-            items,
-            written: None,
-            dsync: flight_dsync,
-        });
-        self.start_write(seq, offset, total, buf, flight_dsync);
+        let Encoded { seq, dsync, .. } = encoded;
+        self.flights.borrow_mut().push_back(Flight { seq, items, written: None, dsync });
+        self.start_write(encoded);
         Ok(true)
     }
 
@@ -466,30 +477,52 @@ impl LogOwner {
         }
     }
 
-    /// Lays the items out and encodes those that fit. `None` if the segment that must come first
+    /// Encodes those of the items that fit the segment. `None` if the segment that must come first
     /// is not ready.
-    #[expect(clippy::type_complexity, reason = "one caller, right above")]
-    fn encode_batch(
-        &self,
-        items: &mut [Queued],
-    ) -> Result<Option<(usize, AlignedBuf, bool, BatchSeq, usize, u64)>> {
+    fn encode_batch(&self, items: &mut [Queued]) -> Result<Option<Encoded>> {
+        // The records go into the batch and come back, whatever becomes of it: nothing is copied.
+        let mut batch: Vec<BatchItem<'_>> = Vec::with_capacity(items.len());
+        for Queued { record, payloads, .. } in items.iter_mut() {
+            let record = std::mem::replace(record, Record::Marker);
+            let payloads = payloads.iter().map(|(at, payload)| (*at, payload.bytes())).collect();
+            batch.push(BatchItem { record, payloads });
+        }
+        let encoded = self.encode_items(&mut batch);
+        let records: Vec<Record> = batch.into_iter().map(|item| item.record).collect();
+        items.iter_mut().zip(records).for_each(|(item, record)| item.record = record);
+        let Some(mut encoded) = encoded? else { return Ok(None) };
+        let core = self.core();
+        let mut external = false;
+        let mut durable = false;
+        for item in &mut items[..encoded.count] {
+            external |= place_inline(core, item);
+            durable |= item.level == Durability::Durable;
+            item.payloads.clear();
+        }
+        encoded.dsync = durable && !external && self.is_covered_before(encoded.watermark);
+        if !encoded.dsync {
+            self.last_plain.set(encoded.seq);
+        }
+        self.names.borrow_mut().push_back((encoded.seq, encoded.watermark));
+        self.checkpointer.count_bytes(encoded.len as u64);
+        core.counters.batches.fetch_add(1, Ordering::Relaxed);
+        core.counters.records.fetch_add(encoded.count as u64, Ordering::Relaxed);
+        Ok(Some(encoded))
+    }
+
+    /// Lays the items out, encodes those that fit and advances the tail over them.
+    fn encode_items(&self, batch: &mut [BatchItem<'_>]) -> Result<Option<Encoded>> {
         let core = self.core();
         let mut tail = self.tail.borrow_mut();
         let segment_size = core.space.tier(tail.segment.tier).segment_size;
-        let mut batch: Vec<BatchItem<'_>> = Vec::with_capacity(items.len());
-        for item in items.iter() {
-            let payloads =
-                item.payloads.iter().map(|(at, payload)| (*at, payload.bytes())).collect();
-            batch.push(BatchItem { record: item.record.clone(), payloads });
-        }
         let room = |tail: &LogTail| usize::try_from(tail.room(segment_size)).unwrap_or(usize::MAX);
-        let mut plan = layout(&batch, room(&tail))?;
+        let mut plan = layout(batch, room(&tail))?;
         if plan.items() == 0 {
             if !tail.ahead.is_some_and(|ahead| ahead.ready) {
                 return Ok(None);
             }
             self.switch_segment(&mut tail, segment_size);
-            plan = layout(&batch, room(&tail))?;
+            plan = layout(batch, room(&tail))?;
             if plan.items() == 0 {
                 let kind = batch[0].record.kind();
                 return Err(Error::new(
@@ -502,31 +535,14 @@ impl LogOwner {
                 return Ok(None);
             }
         }
-        let count = plan.items();
-        let total = plan.total_len();
+        let len = plan.total_len();
         let offset = core.space.tier(tail.segment.tier).offset_of(tail.segment.segment) + tail.used;
         let identity = self.identity(&tail, offset);
-        let mut buf = self.context.io.memory(total);
-        let crc = encode(&plan, &mut batch, &identity, &mut buf.as_mut_slice()[..total])?;
-        let records: Vec<Record> = batch.into_iter().take(count).map(|item| item.record).collect();
-        let mut external = false;
-        let mut durable = false;
-        for (item, record) in items.iter_mut().zip(records) {
-            external |= place_inline(core, item, &record);
-            durable |= item.level == Durability::Durable;
-            item.record = record;
-            item.payloads.clear();
-        }
-        let dsync = durable && !external && self.is_covered_before(identity.watermark);
-        if !dsync {
-            self.last_plain.set(identity.seq);
-        }
-        self.names.borrow_mut().push_back((identity.seq, identity.watermark));
-        tail.advance(total as u64, crc);
-        self.checkpointer.count_bytes(total as u64);
-        core.counters.batches.fetch_add(1, Ordering::Relaxed);
-        core.counters.records.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(Some((count, buf, dsync, identity.seq, total, offset)))
+        let (seq, watermark) = (identity.seq, identity.watermark);
+        let mut buf = self.context.io.memory(len);
+        let crc = encode(&plan, batch, &identity, &mut buf.as_mut_slice()[..len])?;
+        tail.advance(len as u64, crc);
+        Ok(Some(Encoded { count: plan.items(), buf, len, offset, seq, watermark, dsync: false }))
     }
 
     fn identity(&self, tail: &LogTail, device_offset: u64) -> BatchIdentity {
@@ -555,18 +571,12 @@ impl LogOwner {
         self.last_plain.get() <= watermark.max(self.flushing.get())
     }
 
-    fn start_write(
-        self: &Rc<Self>,
-        seq: BatchSeq,
-        offset: u64,
-        total: usize,
-        buf: AlignedBuf,
-        dsync: bool,
-    ) {
+    fn start_write(self: &Rc<Self>, batch: Encoded) {
+        let Encoded { buf, len, offset, seq, dsync, .. } = batch;
         let owner = self.clone();
         let tier = self.tail.borrow().segment.tier;
         self.context.spawner.spawn(Box::pin(async move {
-            let written = owner.context.io.write(tier, offset, total, buf, dsync).await.map(drop);
+            let written = owner.context.io.write(tier, offset, len, buf, dsync).await.map(drop);
             if let Some(flight) =
                 owner.flights.borrow_mut().iter_mut().find(|flight| flight.seq == seq)
             {
@@ -728,13 +738,13 @@ impl LogOwner {
 
 /// Sets the locations of the buffers that ride in the batch; their bytes are live from now on.
 /// Returns whether the record names data outside its batch.
-fn place_inline(core: &Core, item: &mut Queued, record: &Record) -> bool {
+fn place_inline(core: &Core, item: &mut Queued) -> bool {
     let Effect::Blob(commit) = &mut item.effect else {
         return matches!(item.effect, Effect::Move(_));
     };
     let Change::Put { buffers, .. } = &mut commit.change else { return false };
     let mut external = false;
-    for (new, def) in buffers.iter_mut().zip(record.buffers()) {
+    for (new, def) in buffers.iter_mut().zip(item.record.buffers()) {
         match new.source {
             Source::Inline(_) => {
                 new.buffer.location = def.location;
