@@ -11,6 +11,7 @@ pub mod picks;
 pub mod raw_log;
 pub mod rounds;
 pub mod rows;
+pub mod shared_log;
 pub mod table;
 pub mod usage;
 pub mod writers;

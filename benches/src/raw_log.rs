@@ -14,7 +14,8 @@ use crate::rounds::Sample;
 use crate::usage::cpu_time;
 use crate::writers::histogram;
 
-const BLOCK: usize = 4096;
+/// Bytes of a put, and of what O_DIRECT aligns to.
+pub const BLOCK: usize = 4096;
 
 /// Memory that O_DIRECT accepts.
 pub struct Aligned {
@@ -83,7 +84,8 @@ impl RawLog {
         Ok(sample)
     }
 
-    fn append(&mut self, batch: &[u8]) -> Outcome {
+    /// Writes a batch; durable on return.
+    pub fn append(&mut self, batch: &[u8]) -> Outcome {
         if self.at + batch.len() as u64 > self.len {
             self.at = 0;
         }
