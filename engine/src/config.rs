@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::limits::BUFFER_SIZE_DEFAULT;
+use crate::limits::{BUFFER_SIZE_DEFAULT, PAGE_EXTENTS_DEFAULT};
 use crate::types::{Durability, TierKind};
 
 pub use builder::{ConfigBuilder, Tier};
@@ -146,6 +146,7 @@ pub(crate) struct Settings {
     pub(crate) io: IoChoice,
     pub(crate) organizer: OrganizerChoice,
     pub(crate) checksum_at_entry: bool,
+    pub(crate) page_extents: u32,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
     pub(crate) missing_tiers: MissingTiers,
@@ -163,6 +164,7 @@ impl Default for Settings {
             io: IoChoice::Auto,
             organizer: OrganizerChoice::Auto,
             checksum_at_entry: false,
+            page_extents: PAGE_EXTENTS_DEFAULT,
             create: true,
             read_only: false,
             missing_tiers: MissingTiers::Fail,

@@ -11,7 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Gate, Pass};
 use crate::index::Index;
 use crate::index::extents::Extent;
-use crate::index::state::Buffer;
+use crate::index::pages::PageRef;
+use crate::index::state::{BlobState, Buffer};
 use crate::index::table::BufferTable;
 use crate::io::Devices;
 use crate::io::buffer::{AlignedBuf, BufferPool};
@@ -23,6 +24,8 @@ use crate::limits::UNFLUSHED_MAX;
 use crate::log::record::{MoveSubject, Record, SegmentKind};
 use crate::mailbox::Mailbox;
 use crate::organizer::Kick;
+use crate::paging::cache::PageCache;
+use crate::paging::write::PageHold;
 use crate::stats::Counters;
 use crate::tier::dram::{DirRange, Dram, OwnedPin};
 use crate::tier::space::Space;
@@ -47,6 +50,8 @@ pub struct Core {
     pub space: Arc<Space>,
     /// Buffers by id.
     pub table: Arc<BufferTable>,
+    /// Extent pages in memory.
+    pub pages: PageCache,
     /// Keys.
     pub index: Index,
     /// The arena and its directory.
@@ -91,6 +96,15 @@ pub struct Settings {
     pub memory_budget: u64,
     /// Why nothing may be changed, if so.
     pub read_only: Option<String>,
+    /// Most extents of an extent page.
+    pub page_extents: u32,
+}
+
+impl Settings {
+    /// Most extents of a map that stands in memory, and whole in one record.
+    pub fn inline_extents_max(&self) -> usize {
+        self.page_extents as usize / 2
+    }
 }
 
 /// The log's positions, for those who do not own it.
@@ -127,6 +141,8 @@ pub struct Parts {
     pub space: Arc<Space>,
     /// Buffers by id.
     pub table: Arc<BufferTable>,
+    /// Extent pages in memory.
+    pub pages: PageCache,
     /// Keys.
     pub index: Index,
     /// The arena and its directory.
@@ -154,6 +170,7 @@ impl Core {
             pool: parts.pool,
             space: parts.space,
             table: parts.table,
+            pages: parts.pages,
             index: parts.index,
             dram: parts.dram,
             buckets: parts.buckets,
@@ -315,6 +332,10 @@ pub enum Request {
     WriteBehind(Sender<Result<()>>),
     /// Log a change of one blob. Shard 0.
     Commit(Box<Commit>),
+    /// Log an extent page. Shard 0. What names the page follows it.
+    Page(Box<PageCommit>),
+    /// Log that a condemned extent page is gone. Shard 0.
+    Release(ReleaseRequest),
     /// Log a move of a buffer, if it still is where it was. Shard 0.
     Move(MoveRequest),
     /// Log a change of the list of buckets. Shard 0.
@@ -409,6 +430,61 @@ pub enum Change {
         /// Slots already filled with the value, to become its DRAM copy.
         dram: Option<DramImage>,
     },
+    /// This is the value, and its map stands in pages that are logged, or queued to be.
+    Paged {
+        /// Its length.
+        len: u64,
+        /// Its whole map.
+        pages: Vec<PageRef>,
+        /// The same change against the logged predecessor, where that is shorter.
+        splice: Option<PagedSplice>,
+        /// Keep the new ones of these pages.
+        holds: Vec<Arc<PageHold>>,
+    },
+}
+
+/// A change of a paged map as a difference.
+pub struct PagedSplice {
+    /// The version it applies to.
+    pub base: Version,
+    /// References that begin here are replaced.
+    pub cut: std::ops::Range<u64>,
+    /// What comes there.
+    pub pages: Vec<PageRef>,
+}
+
+/// An extent page that a device has, ready to be logged.
+pub struct PageCommit {
+    /// The bucket of the blob it was written for.
+    pub bucket: BucketId,
+    /// The key of that blob.
+    pub key: Arc<[u8]>,
+    /// The version of that blob.
+    pub version: Version,
+    /// The page.
+    pub page: BufferId,
+    /// The buffers its extents name, ascending.
+    pub names: Vec<BufferId>,
+    /// The page, and those of the named buffers that the log does not know yet.
+    pub buffers: Vec<NewBuffer>,
+    /// Dirty slots whose buffers are among these.
+    pub slots: Vec<(SlotId, BufferId)>,
+    /// Keeps the other buffers that the page names.
+    pub keep: BlobState,
+    /// Keeps the page.
+    pub hold: Arc<PageHold>,
+    /// Answered when the page stands in the buffer table.
+    pub reply: Sender<Result<()>>,
+}
+
+/// A condemned extent page that has been read.
+pub struct ReleaseRequest {
+    /// The page.
+    pub page: BufferId,
+    /// The buffers its extents name, ascending.
+    pub names: Vec<BufferId>,
+    /// Answered when the page is gone.
+    pub reply: Sender<Result<()>>,
 }
 
 /// A change of a map as a difference.

@@ -29,8 +29,12 @@ use crate::io::threads::ThreadsRing;
 use crate::io::uring::{self, UringRing};
 use crate::io::wait::{WaitList, oneshot};
 use crate::io::{Device, Devices, Ring};
-use crate::limits::{DRAM_CAPACITY_MIN, PARTITIONS, RING_DEPTH, RING_WORKERS_MAX, STRIPES};
+use crate::limits::{
+    DRAM_CAPACITY_MIN, PAGE_CACHE_BYTES_MAX, PAGE_CACHE_BYTES_MIN, PAGE_CACHE_PART, PARTITIONS,
+    RING_DEPTH, RING_WORKERS_MAX, STRIPES,
+};
 use crate::organizer;
+use crate::paging::cache::PageCache;
 use crate::recover::Target;
 use crate::shard::{LogSeed, Shard, ShardSeed};
 use crate::tier::dram::Dram;
@@ -113,7 +117,10 @@ impl Engine {
         let dram_bytes = config.dram.map_or(DRAM_CAPACITY_MIN, |dram| dram.capacity);
         let beside = config.memory_budget.saturating_sub(dram_bytes);
         let pool_bytes = (beside / POOL_PART).clamp(8 << 20, POOL_BYTES);
-        let budget = Arc::new(MemoryBudget::new(beside.saturating_sub(pool_bytes)));
+        let page_bytes =
+            (beside / PAGE_CACHE_PART).clamp(PAGE_CACHE_BYTES_MIN, PAGE_CACHE_BYTES_MAX);
+        let left = beside.saturating_sub(pool_bytes + page_bytes);
+        let budget = Arc::new(MemoryBudget::new(left));
         let dram = Arc::new(Dram::new(dram_bytes, STRIPES)?);
         let space = Arc::new(Space::new(tiers_of(&config, &loaded.lost)));
         let table = Arc::new(BufferTable::new(PARTITIONS, space.clone(), budget.clone()));
@@ -151,12 +158,14 @@ impl Engine {
                 checksum_at_entry: config.checksum_at_entry,
                 memory_budget: config.memory_budget,
                 read_only: config.read_only.clone(),
+                page_extents: config.page_extents,
             },
             first_version: Version::first_of(epoch),
             watermark,
             devices,
             space,
             table,
+            pages: PageCache::new(page_bytes),
             index,
             dram,
             buckets,

@@ -17,6 +17,7 @@ pub mod log;
 pub mod mailbox;
 pub mod manifest;
 pub mod organizer;
+pub mod paging;
 pub mod placement;
 pub mod recover;
 pub mod shard;

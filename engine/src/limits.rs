@@ -28,6 +28,21 @@ pub const BUFFER_SIZE_MIN: usize = 64 << 10;
 /// Largest buffer size that may be configured.
 pub const BUFFER_SIZE_MAX: usize = 1 << 20;
 
+/// Extents of one extent page: one of 128 whole buffers of 1 MiB takes about 38 KiB, so that a
+/// cold read of a large map costs little more than its data. Maps of up to half as many extents
+/// stand inline.
+pub const PAGE_EXTENTS_DEFAULT: u32 = 128;
+/// See [`PAGE_EXTENTS_DEFAULT`]: tests set fewer, so that small values have pages.
+pub const PAGE_EXTENTS_MIN: u32 = 2;
+/// See [`PAGE_EXTENTS_DEFAULT`]: a page of so many whole buffers fits a buffer.
+pub const PAGE_EXTENTS_MAX: u32 = 2048;
+/// Memory for extent pages: the part of the budget beside the DRAM tier, and its bounds.
+pub const PAGE_CACHE_PART: u64 = 16;
+/// See [`PAGE_CACHE_PART`].
+pub const PAGE_CACHE_BYTES_MIN: u64 = 1 << 20;
+/// See [`PAGE_CACHE_PART`].
+pub const PAGE_CACHE_BYTES_MAX: u64 = 256 << 20;
+
 /// Slots of the DRAM arena are numbered in units of this many bytes.
 pub const SLOT_UNIT: usize = 64;
 /// Smallest and largest DRAM tier. The upper bound is 2^32 slot units.

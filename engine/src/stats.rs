@@ -251,6 +251,10 @@ pub struct MemoryStats {
     pub dram_dirty: u64,
     /// Index and buffer table.
     pub index: u64,
+    /// Extent pages in memory, and their bound.
+    pub pages: u64,
+    /// See `pages`.
+    pub pages_max: u64,
     /// Buffers for device I/O in use, and their bound.
     pub io_buffers: u64,
     /// See `io_buffers`.
@@ -292,6 +296,10 @@ pub struct Stats {
     pub records: u64,
     /// Checksum mismatches met.
     pub corruptions: u64,
+    /// Extent pages found in memory when they were needed.
+    pub page_hits: u64,
+    /// Extent pages that had to be read.
+    pub page_misses: u64,
     /// What the organizer has done.
     pub organizer: crate::organizer::OrganizerStats,
     /// Latency of gets, a sample where DRAM answers.

@@ -15,6 +15,7 @@ use crate::io::runtime::{Actor, Runtime, Turn};
 use crate::io::sim::SimWorld;
 use crate::io::sim_device::SimDevice;
 use crate::io::{Device, Devices};
+use crate::limits::PAGE_EXTENTS_DEFAULT;
 use crate::log::record::{BucketRecord, Record};
 use crate::types::{Durability, TierKind, Uuid};
 
@@ -39,6 +40,7 @@ pub fn config(shards: usize) -> ResolvedConfig {
         checksum_at_entry: false,
         read_only: None,
         missing_tiers: MissingTiers::Fail,
+        page_extents: PAGE_EXTENTS_DEFAULT,
     }
 }
 

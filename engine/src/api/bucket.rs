@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
-use crate::api::change::{self, Changed, Edit};
+use crate::api::change;
+use crate::api::edit::{Changed, Edit};
 use crate::api::memory::{self, Outcome};
 use crate::api::read::{self, Got, Reader};
 use crate::api::scan::{Cursor, ScanItem, ScanRange};
@@ -446,7 +447,7 @@ impl Bucket {
             Some(entry) => Ok(BlobStat {
                 len: entry.visible.len,
                 version: entry.visible.version,
-                buffers: entry.visible.extents().len() as u64,
+                buffers: entry.visible.extent_count(),
             }),
             None => Err(change::not_found(&self.state, key)),
         }
@@ -485,7 +486,7 @@ impl Bucket {
             let mut stripe = self.core.index.lock(hash);
             stripe.get(hash, self.state.id, key).map_or(0.0, |entry| entry.heat.score(now))
         };
-        held.places(&self.core).map(|places| {
+        self.wait(held.places(&self.core)).map(|places| {
             places
                 .into_iter()
                 .map(|(extent, buffer, in_dram)| {

@@ -4,10 +4,15 @@
 //! log batch; larger ones are copied and checksummed here, on the caller's thread, so that cores
 //! add up, and appended to segments by the shards.
 
+use std::collections::HashSet;
+use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::api::admission::{Reservation, device_bytes, index_bytes};
+use crate::api::edit::{Changed, Edit, pieces};
+use crate::api::paged;
 use crate::api::read::{self, Held, Reader};
 use crate::buckets::BucketState;
 use crate::core::{
@@ -16,12 +21,11 @@ use crate::core::{
 };
 use crate::engine::flush_everything;
 use crate::error::{Error, ErrorKind, Result, fail};
-use crate::index::entry::entry_bytes;
 use crate::index::extents::{self, Extent};
 use crate::index::state::{BlobState, Buffer, Checks, Value, checksums};
-use crate::index::table::ROW_BYTES;
 use crate::io::wait::{Receiver, oneshot};
-use crate::limits::{BLOCK, CHECK_BLOCK, INLINE_MAX, INLINE_RECORD_MAX, VALUE_LEN_MAX};
+use crate::limits::{BLOCK, INLINE_MAX, INLINE_RECORD_MAX};
+use crate::paging::write::Material;
 use crate::shard::apply::release_claim;
 use crate::tier::dram::{DirRange, Dram, Fresh, OwnedPin};
 use crate::tier::space::footprint;
@@ -37,148 +41,19 @@ const SPLICE_EXTENTS_MIN: usize = 16;
 /// Pieces of one change on their way to the devices at a time.
 const PIECES_IN_FLIGHT: usize = 16;
 
-/// What is done to a blob.
-#[derive(Clone, Copy)]
-pub enum Edit<'a> {
-    /// This is the value.
-    Replace(&'a [u8]),
-    /// These bytes stand at this offset; the blob is made or extended as needed.
-    PutAt(u64, &'a [u8]),
-    /// These bytes follow the present ones.
-    Append(&'a [u8]),
-    /// The value has this length; new bytes are zeros.
-    Truncate(u64),
-    /// There is no blob any more.
-    Delete,
-}
-
-impl<'a> Edit<'a> {
-    /// The bytes that come in.
-    pub fn data(&self) -> &'a [u8] {
-        match self {
-            Edit::Replace(data) | Edit::PutAt(_, data) | Edit::Append(data) => data,
-            Edit::Truncate(_) | Edit::Delete => &[],
-        }
-    }
-
-    /// Whether the memory budget may refuse it: what makes room must always go on.
-    pub fn may_grow_index(&self) -> bool {
-        !matches!(self, Edit::Truncate(_) | Edit::Delete)
-    }
-
-    /// Whether a missing blob is an error.
-    pub fn wants_blob(&self) -> bool {
-        matches!(self, Edit::Truncate(_) | Edit::Delete)
-    }
-
-    /// The range of the value it replaces and the length it makes, given the present length.
-    pub fn effect(&self, len: u64) -> Result<(Range<u64>, u64)> {
-        let at = |offset: u64, data: &[u8]| match offset.checked_add(data.len() as u64) {
-            Some(end) if end <= VALUE_LEN_MAX => Ok((offset..end, end.max(len))),
-            _ => fail!(
-                InvalidArgument,
-                "offset {offset} plus {} bytes exceeds the largest value, {VALUE_LEN_MAX} bytes",
-                data.len()
-            ),
-        };
-        match *self {
-            Edit::Replace(data) => Ok((0..len.max(data.len() as u64), data.len() as u64)),
-            Edit::PutAt(offset, data) => at(offset, data),
-            Edit::Append(data) => at(len, data),
-            Edit::Truncate(new) if new > VALUE_LEN_MAX => {
-                fail!(
-                    InvalidArgument,
-                    "length {new} exceeds the largest value, {VALUE_LEN_MAX} bytes"
-                )
-            }
-            Edit::Truncate(new) => Ok((new.min(len)..len.max(new), new)),
-            Edit::Delete => Ok((0..len, 0)),
-        }
-    }
-}
-
-/// What a change made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Changed {
-    /// The new version.
-    pub version: Version,
-    /// Where the bytes went.
-    pub offset: u64,
-}
-
-/// The parts of a value that data at `offset` falls into, cut at buffer boundaries.
-pub fn pieces(
-    offset: u64,
-    len: usize,
-    buffer_size: u32,
-) -> impl Iterator<Item = (u64, Range<usize>)> {
-    let size = u64::from(buffer_size);
-    let mut at = 0usize;
-    std::iter::from_fn(move || {
-        let start = offset + at as u64;
-        let room = (size - start % size) as usize;
-        let piece = at..(at + room).min(len);
-        (at < len).then(|| {
-            at = piece.end;
-            (start, piece)
-        })
-    })
-}
-
-/// Device bytes that data at `offset` will take.
-pub fn device_bytes(offset: u64, len: usize, buffer_size: u32) -> u64 {
-    pieces(offset, len, buffer_size).map(|(_, piece)| footprint(piece.len() as u32)).sum()
-}
-
-/// Memory that a change may add to the index.
-pub fn index_bytes(key: &[u8], data_len: usize, buffer_size: u32) -> u64 {
-    let buffers = data_len as u64 / u64::from(buffer_size) + 2;
-    let checks = (data_len / CHECK_BLOCK) as u64 * 4;
-    entry_bytes(key.len()) + buffers * (ROW_BYTES + size_of::<Extent>() as u64) + checks
-}
-
-/// Device space set aside for a change until it is over.
-pub struct Reservation<'a> {
-    core: &'a Core,
-    bytes: u64,
-}
-
-impl<'a> Reservation<'a> {
-    /// Sets `bytes` aside. Dead bytes are not in the way: only what is live counts, and cleaning
-    /// frees the rest before it is needed.
-    pub fn take(core: &'a Core, bytes: u64) -> Result<Reservation<'a>> {
-        if core.space.reserve(bytes) {
-            return Ok(Reservation { core, bytes });
-        }
-        core.organizer.kick();
-        fail!(
-            NoSpace,
-            "the tiers have no room for {bytes} bytes: {} live, {} reserved; delete blobs or add capacity",
-            core.space.tiers().iter().map(|tier| tier.live_bytes()).sum::<u64>(),
-            core.space.reserved_bytes()
-        )
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        self.core.space.unreserve(self.bytes);
-    }
-}
-
 /// A key that this operation alone may change.
-struct Claim<'a> {
+pub(super) struct Claim<'a> {
     core: &'a Core,
-    hash: u64,
-    bucket: &'a BucketState,
-    key: Arc<[u8]>,
-    version: Version,
+    pub(super) hash: u64,
+    pub(super) bucket: &'a BucketState,
+    pub(super) key: Arc<[u8]>,
+    pub(super) version: Version,
     /// The state before. Its map keeps its buffers; nothing is pinned, for this operation may have
     /// to wait for room. Until the change is logged only the places of its buffers change: the
     /// organizer moves them, a write-behind under way ends.
-    before: BlobState,
+    pub(super) before: BlobState,
     /// Whether a write-behind of the key is under way.
-    writing_behind: bool,
+    pub(super) writing_behind: bool,
     /// Device space for what is written beside the caller's bytes.
     reserved: Vec<Reservation<'a>>,
     armed: bool,
@@ -186,13 +61,17 @@ struct Claim<'a> {
 
 impl<'a> Claim<'a> {
     /// Sets device space aside until the change is over.
-    fn reserve(&mut self, bytes: u64) -> Result<()> {
-        self.reserved.push(Reservation::take(self.core, bytes)?);
+    pub(super) async fn reserve(&mut self, bytes: u64) -> Result<()> {
+        // Nothing always fits, also beside data that is live and still set aside.
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.reserved.push(Reservation::take(self.core, bytes).await?);
         Ok(())
     }
 
     /// Pins a range of the predecessor, to be read without waiting for room.
-    fn hold(&self, range: Range<u64>) -> Result<Held> {
+    pub(super) fn hold(&self, range: Range<u64>) -> Result<Held> {
         let core = self.core;
         let mut stripe = core.index.lock(self.hash);
         let (entry, dir) = stripe.get_with_dir(self.hash, self.bucket.id, &self.key);
@@ -202,7 +81,7 @@ impl<'a> Claim<'a> {
     }
 
     /// A buffer of the predecessor, as it is now.
-    fn predecessor(&self, id: BufferId) -> Result<Predecessor> {
+    pub(super) fn predecessor(&self, id: BufferId) -> Result<Predecessor> {
         let core = self.core;
         let mut stripe = core.index.lock(self.hash);
         let entry = stripe.get(self.hash, self.bucket.id, &self.key);
@@ -223,7 +102,7 @@ impl<'a> Claim<'a> {
 }
 
 /// What the log knows of a predecessor's buffer.
-enum Predecessor {
+pub(super) enum Predecessor {
     /// Nothing: its bytes are in a slot alone.
     Dirty(OwnedPin),
     /// It is the whole value, and stands in no table.
@@ -270,9 +149,16 @@ async fn claim<'a>(core: &'a Core, bucket: &'a BucketState, key: &[u8]) -> Resul
 
 /// A new map in the making.
 #[derive(Default)]
-struct Draft {
-    buffers: Vec<NewBuffer>,
-    extents: Vec<Extent>,
+pub(super) struct Draft {
+    pub(super) buffers: Vec<NewBuffer>,
+    pub(super) extents: Vec<Extent>,
+}
+
+impl Draft {
+    /// The change to this map.
+    fn into_put(self, len: u64, splice: Option<Splice>, dram: Option<DramImage>) -> Change {
+        Change::Put { len, extents: self.extents, buffers: self.buffers, splice, dram }
+    }
 }
 
 /// Runs an edit at Written or Durable level.
@@ -285,7 +171,7 @@ pub async fn change(
 ) -> Result<Changed> {
     let buffer_size = bucket.buffer_size(core);
     if edit.may_grow_index()
-        && !core.index.budget().allows(index_bytes(key, edit.data().len(), buffer_size))
+        && !core.index.budget().allows(index_bytes(core, key, edit.data().len(), buffer_size))
     {
         fail!(
             NoMemory,
@@ -298,7 +184,11 @@ pub async fn change(
     let data = edit.data();
     let _reservation = match data.len() {
         0 => None,
-        len => Some(Reservation::take(core, device_bytes(0, len, buffer_size) + 2 * BLOCK as u64)?),
+        len => {
+            let pages = paged::pages_of_data(core, key.len(), len, buffer_size);
+            let bytes = device_bytes(0, len, buffer_size) + 2 * BLOCK as u64 + pages;
+            Some(Reservation::take(core, bytes).await?)
+        }
     };
     let mut claim = claim(core, bucket, key).await?;
     let before = &claim.before;
@@ -370,18 +260,17 @@ async fn draft(
 ) -> Result<Change> {
     let data = edit.data();
     let mut draft = Draft::default();
-    let offset = if matches!(edit, Edit::Replace(_)) { 0 } else { cut.start };
     let replaces_all = matches!(edit, Edit::Replace(_));
+    let offset = if replaces_all { 0 } else { cut.start };
     write_pieces(core, claim, &mut draft, offset, data, buffer_size, !replaces_all).await?;
-    let splice = match replaces_all {
-        true => None,
-        false => complete(core, bucket, claim, &mut draft, cut, len, buffer_size).await?,
-    };
-    let dram = match edit {
-        Edit::Replace(data) => dram_copy(core, claim, data, &draft),
-        _ => None,
-    };
-    Ok(Change::Put { len, extents: draft.extents, buffers: draft.buffers, splice, dram })
+    if !replaces_all {
+        return complete(core, bucket, claim, draft, cut, len, buffer_size).await;
+    }
+    if draft.extents.len() > core.settings.inline_extents_max() {
+        return paged::whole(core, claim, draft, len, Material::default()).await;
+    }
+    let dram = dram_copy(core, claim, data, &draft);
+    Ok(draft.into_put(len, None, dram))
 }
 
 /// Adds what the edit leaves of the predecessor: its clean buffers by name, its dirty ones
@@ -390,17 +279,49 @@ async fn complete(
     core: &Arc<Core>,
     bucket: &BucketState,
     claim: &mut Claim<'_>,
+    mut draft: Draft,
+    cut: Range<u64>,
+    len: u64,
+    buffer_size: u32,
+) -> Result<Change> {
+    if let Some(map) = claim.before.paged().cloned() {
+        return paged::edit(core, bucket, claim, &map, draft, (cut, len), buffer_size).await;
+    }
+    let inserted = take(&mut draft.extents);
+    draft.extents = extents::splice(&claim.before.extents_in_memory(), cut.clone(), &inserted, len);
+    let whole_cut = rewrite_crowded(core, bucket, claim, &mut draft, cut, len, buffer_size).await?;
+    if draft.extents.len() > core.settings.inline_extents_max() {
+        return paged::from_memory(core, bucket, claim, draft, len).await;
+    }
+    let foreign = add_predecessors(core, claim, &mut draft).await?;
+    // A blob that was absent is no base: recovery knows nothing of it.
+    let before = &claim.before;
+    let has_base = before.exists() && !foreign && !claim.writing_behind;
+    let worthwhile = has_base && draft.extents.len() >= SPLICE_EXTENTS_MIN;
+    let splice = worthwhile.then(|| Splice {
+        base: before.version,
+        extents: extents::clip(&draft.extents, whole_cut.clone()).collect(),
+        cut: whole_cut,
+    });
+    Ok(draft.into_put(len, splice, None))
+}
+
+/// Writes spans of too many slices anew, and lets go of the new buffers that are not needed then.
+/// Returns the range of the value that has changed.
+pub(super) async fn rewrite_crowded(
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    claim: &mut Claim<'_>,
     draft: &mut Draft,
     cut: Range<u64>,
     len: u64,
     buffer_size: u32,
-) -> Result<Option<Splice>> {
-    let inserted = std::mem::take(&mut draft.extents);
-    draft.extents = extents::splice(&claim.before.extents(), cut.clone(), &inserted, len);
+) -> Result<Range<u64>> {
     let mut whole_cut = cut;
     for span in crowded_spans(&draft.extents, &whole_cut, buffer_size) {
         let old = span.start..span.end.min(len);
-        claim.reserve(device_bytes(span.start, (old.end - old.start) as usize, buffer_size))?;
+        let bytes = device_bytes(span.start, (old.end - old.start) as usize, buffer_size);
+        claim.reserve(bytes).await?;
         let bytes = read_span(core, bucket, claim, draft, old).await?;
         let mut rewritten = Draft::default();
         write_pieces(core, claim, &mut rewritten, span.start, &bytes, buffer_size, true).await?;
@@ -409,16 +330,7 @@ async fn complete(
         whole_cut = whole_cut.start.min(span.start)..whole_cut.end.max(span.end);
     }
     drop_unnamed(draft);
-    let foreign = add_predecessors(core, claim, draft).await?;
-    // A blob that was absent is no base: recovery knows nothing of it.
-    let before = &claim.before;
-    let has_base = before.exists() && !foreign && !claim.writing_behind;
-    let worthwhile = has_base && draft.extents.len() >= SPLICE_EXTENTS_MIN;
-    Ok(worthwhile.then(|| Splice {
-        base: before.version,
-        extents: extents::clip(&draft.extents, whole_cut.clone()).collect(),
-        cut: whole_cut,
-    }))
+    Ok(whole_cut)
 }
 
 /// Spans of the value that the edit touched and that have too many slices now.
@@ -474,8 +386,8 @@ async fn read_span(
 
 /// New buffers that a rewritten span has made superfluous are dead.
 fn drop_unnamed(draft: &mut Draft) {
-    let extents = &draft.extents;
-    draft.buffers.retain(|new| extents.iter().any(|extent| extent.buffer == new.buffer.id));
+    let named: HashSet<BufferId> = draft.extents.iter().map(|extent| extent.buffer).collect();
+    draft.buffers.retain(|new| named.contains(&new.buffer.id));
 }
 
 /// Defines what the log does not know of the predecessor's buffers that stay. Returns whether
@@ -508,7 +420,7 @@ async fn add_predecessors(
         drop(pin);
         if claim.writing_behind {
             // What is set aside for the dirty buffer goes to its write-behind.
-            claim.reserve(footprint(bytes.len() as u32))?;
+            claim.reserve(footprint(bytes.len() as u32)).await?;
         }
         let first = draft.extents.iter().find(|extent| extent.buffer == id);
         let offset = first.map_or(0, |extent| extent.value_offset);
@@ -530,7 +442,7 @@ pub fn may_ride_inline(carried: &mut usize, len: usize) -> bool {
 }
 
 /// A piece on its way to a device.
-struct Started {
+pub(super) struct Started {
     buffer: Buffer,
     state: StartedState,
 }
@@ -541,7 +453,7 @@ enum StartedState {
 }
 
 impl Started {
-    async fn finish(self) -> Result<NewBuffer> {
+    pub(super) async fn finish(self) -> Result<NewBuffer> {
         match self.state {
             StartedState::Inline(payload) => {
                 Ok(NewBuffer { buffer: self.buffer, source: Source::Inline(payload) })
@@ -555,7 +467,7 @@ impl Started {
 }
 
 /// Copies, checksums and sends off one buffer's bytes.
-async fn start_piece(
+pub(super) async fn start_piece(
     core: &Arc<Core>,
     claim: &Claim<'_>,
     id: BufferId,
@@ -668,10 +580,12 @@ fn dram_copy(core: &Arc<Core>, claim: &Claim<'_>, data: &[u8], draft: &Draft) ->
 }
 
 /// Whether a state may be changed at Memory level: a clean lone buffer may not, because it would
-/// have to move to the table, which the log must know.
+/// have to move to the table, which the log must know; nor a paged map, whose pages are not in
+/// memory.
 pub fn allows_memory_edit(state: &BlobState) -> bool {
     match &state.value {
         Value::Absent | Value::Zeros | Value::Mapped(_) => true,
         Value::Lone(lone) => lone.is_dirty(),
+        Value::Paged(_) => false,
     }
 }

@@ -7,9 +7,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::api::change::{
-    Changed, Edit, allows_memory_edit, crowded_spans, index_bytes, not_found, pieces,
-};
+use crate::api::admission::index_bytes;
+use crate::api::change::{allows_memory_edit, crowded_spans, not_found};
+use crate::api::edit::{Changed, Edit, pieces};
 use crate::api::room;
 use crate::buckets::BucketState;
 use crate::core::Core;
@@ -188,7 +188,7 @@ fn attempt(
         return Ok(Attempt::RunAsWritten);
     }
     if edit.may_grow_index()
-        && !core.index.budget().allows(index_bytes(key, data.len(), buffer_size))
+        && !core.index.budget().allows(index_bytes(core, key, data.len(), buffer_size))
     {
         fail!(
             NoMemory,
@@ -368,7 +368,7 @@ fn edited(
     buffer_size: u32,
 ) -> Option<Value> {
     let inserted: Vec<Extent> = staged.buffers().map(|(_, extent)| extent).collect();
-    let extents = extents::splice(&entry.visible.extents(), cut.clone(), &inserted, len);
+    let extents = extents::splice(&entry.visible.extents_in_memory(), cut.clone(), &inserted, len);
     // Without devices there is no other level to run at, and no read that slices slow down.
     if core.is_persistent() && !crowded_spans(&extents, cut, buffer_size).is_empty() {
         return None;

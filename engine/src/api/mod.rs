@@ -2,13 +2,17 @@
 //!
 //! Every operation is an asynchronous function that works under any executor; the synchronous
 //! call waits for it on the calling thread. What DRAM answers never waits and never changes
-//! threads. [`read`]: gets. [`memory`]: changes at Memory level. [`change`]: all others.
-//! [`room`]: slots. [`scan`]: listing. [`queue`]: asynchronous operations and their completions.
+//! threads. [`edit`]: what is done to a blob. [`admission`]: what it will take. [`memory`]: changes
+//! at Memory level. [`change`]: all others; [`paged`]: those of large maps. [`read`]: gets. [`room`]:
+//! slots. [`scan`]: listing. [`queue`]: asynchronous operations and their completions.
 
+pub mod admission;
 pub mod bucket;
 pub mod change;
+pub mod edit;
 pub mod memory;
 pub mod operation;
+mod paged;
 pub mod queue;
 pub mod read;
 pub mod room;

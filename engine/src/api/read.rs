@@ -1,6 +1,7 @@
 //! Gets: from DRAM without a lock where everything is resident; else by version, piece by piece,
 //! from pinned slots and from devices, every device byte verified.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,11 +12,12 @@ use crate::buckets::BucketState;
 use crate::core::{Core, ReadRequest, Request};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::index::extents::{Extent, Stretch, stretches};
-use crate::index::state::{BlobState, Buffer, Map, Value, whole};
+use crate::index::state::{BlobState, Buffer, Checks, Value, whole};
 use crate::io::buffer::AlignedBuf;
 use crate::io::gate::Permit;
 use crate::io::wait::{Receiver, oneshot};
 use crate::limits::{BLOCK, CHECK_BLOCK};
+use crate::paging::load::{self, View};
 use crate::shard::io::{ShardIo, all};
 use crate::tier::dram::{DirRange, Dram, Fresh, OwnedPin, PublishHead};
 use crate::tier::space::SegmentPin;
@@ -109,11 +111,20 @@ struct Cold {
 }
 
 impl Held {
-    fn map(&self) -> Option<&Arc<Map>> {
-        match &self.state.value {
-            Value::Mapped(map) => Some(map),
-            _ => None,
-        }
+    /// The part of the version's map that a range needs. Of a large map it is read if it is not
+    /// in memory.
+    pub async fn view(
+        &self,
+        core: &Core,
+        range: &Range<u64>,
+        reader: Reader<'_>,
+    ) -> Result<View<'_>> {
+        Ok(View::of_memory(match &self.state.value {
+            Value::Absent | Value::Zeros => Cow::Borrowed(&[]),
+            Value::Lone(buffer) => Cow::Owned(vec![whole(buffer)]),
+            Value::Mapped(map) => Cow::Borrowed(map.extents()),
+            Value::Paged(map) => return load::view(core, map, range, reader).await,
+        }))
     }
 
     /// The resident bytes of an extent, if all of them are.
@@ -132,19 +143,10 @@ impl Held {
     }
 
     /// Copies what is in memory, and says what is not.
-    fn copy_resident(&self, range: Range<u64>, dst: &mut [u8]) -> Vec<Cold> {
-        let lone;
-        let extents: &[Extent] = match &self.state.value {
-            Value::Absent | Value::Zeros => &[],
-            Value::Lone(buffer) => {
-                lone = [whole(buffer)];
-                &lone
-            }
-            Value::Mapped(map) => map.extents(),
-        };
+    fn copy_resident(&self, view: &View<'_>, range: Range<u64>, dst: &mut [u8]) -> Vec<Cold> {
         let mut cold = Vec::new();
         let mut at = 0usize;
-        for stretch in stretches(extents, range) {
+        for stretch in stretches(&view.extents, range) {
             match stretch {
                 Stretch::Hole { len } => {
                     dst[at..at + len as usize].fill(0);
@@ -164,26 +166,38 @@ impl Held {
     }
 
     /// The buffer of an extent, with a pin that keeps its bytes where it says they are.
-    fn locate(&self, core: &Core, extent: &Extent) -> Result<(Buffer, Option<SegmentPin>)> {
+    fn locate(
+        &self,
+        core: &Core,
+        view: &View<'_>,
+        extent: &Extent,
+    ) -> Result<(Buffer, Option<SegmentPin>)> {
         if let Some(lone) = self.state.lone() {
             return Ok((lone.clone(), None));
         }
-        match self.map().and_then(|_| core.table.pin(extent.buffer)) {
-            Some(found) => Ok(found),
-            None => fail!(Internal, "buffer {} of a held version is gone", extent.buffer.0),
+        let Some((mut buffer, pin)) = core.table.pin(extent.buffer) else {
+            fail!(Internal, "buffer {} of a held version is gone", extent.buffer.0)
+        };
+        if let Some(checks) = view.checks_of(extent) {
+            buffer.checks = checks.clone();
         }
+        if buffer.checks == Checks::InPages {
+            fail!(Internal, "no page of a held version knows buffer {}", extent.buffer.0);
+        }
+        Ok((buffer, pin))
     }
 }
 
 impl Held {
     /// Every extent with its buffer, and whether all of its bytes are in DRAM.
-    pub fn places(&self, core: &Core) -> Result<Vec<(Extent, Buffer, bool)>> {
-        let place = |extent: Extent| {
-            let (buffer, _) = self.locate(core, &extent)?;
-            let in_dram = self.resident_bytes(&extent).is_some();
-            Ok((extent, buffer, in_dram))
+    pub async fn places(&self, core: &Core) -> Result<Vec<(Extent, Buffer, bool)>> {
+        let view = self.view(core, &(0..self.state.len), Reader::Caller).await?;
+        let place = |extent: &Extent| {
+            let (buffer, _) = self.locate(core, &view, extent)?;
+            let in_dram = self.resident_bytes(extent).is_some();
+            Ok((*extent, buffer, in_dram))
         };
-        self.state.extents().into_iter().map(place).collect()
+        view.extents.iter().map(place).collect()
     }
 }
 
@@ -280,15 +294,16 @@ pub async fn read_held(
     dst: &mut [u8],
     reader: Reader<'_>,
 ) -> Result<()> {
-    let cold = held.copy_resident(range, dst);
+    let view = &held.view(core, &range, reader).await?;
+    let cold = held.copy_resident(view, range, dst);
     match (&cold[..], reader) {
         ([], _) => {}
-        (many, Reader::Ring(io)) => read_on_ring(io, core, bucket, held, many, dst).await?,
-        ([one], Reader::Caller) => read_here(core, bucket, held, one, dst)?,
-        (many, Reader::Caller) => read_by_shard(core, bucket, held, many, dst).await?,
+        (many, Reader::Ring(io)) => read_on_ring(io, core, bucket, held, view, many, dst).await?,
+        ([one], Reader::Caller) => read_here(core, bucket, held, view, one, dst)?,
+        (many, Reader::Caller) => read_by_shard(core, bucket, held, view, many, dst).await?,
     }
     if !cold.is_empty() && cold.len() <= ADMIT_BUFFERS_MAX {
-        admit(core, bucket, held, &cold, dst);
+        admit(core, bucket, held, view, &cold, dst);
     }
     Ok(())
 }
@@ -303,10 +318,11 @@ fn read_here(
     core: &Core,
     bucket: &BucketState,
     held: &Held,
+    view: &View<'_>,
     cold: &Cold,
     dst: &mut [u8],
 ) -> Result<()> {
-    let (buffer, _pin) = held.locate(core, &cold.extent)?;
+    let (buffer, _pin) = held.locate(core, view, &cold.extent)?;
     let from = cold.extent.buffer_offset;
     let range = device_range(&buffer, from, cold.extent.len)?;
     core.space.tier(range.tier).check_there()?;
@@ -356,6 +372,7 @@ async fn read_on_ring(
     core: &Arc<Core>,
     bucket: &BucketState,
     held: &Held,
+    view: &View<'_>,
     cold: &[Cold],
     dst: &mut [u8],
 ) -> Result<()> {
@@ -372,11 +389,11 @@ async fn read_on_ring(
         let _permit = core.reads.take(bytes.min(WINDOW_BYTES)).await;
         if count == 1 {
             // The common case, a small blob: no list of futures.
-            let piece = RingRead::of(core, held, first)?;
+            let piece = RingRead::of(core, held, view, first)?;
             piece.run(io, core, bucket, held, &mut dst[first.target.clone()]).await?;
             continue;
         }
-        let pieces = window.iter().map(|piece| RingRead::of(core, held, piece));
+        let pieces = window.iter().map(|piece| RingRead::of(core, held, view, piece));
         let pieces = pieces.collect::<Result<Vec<_>>>()?;
         let mut reads = Vec::with_capacity(count);
         let mut left = &mut *dst;
@@ -402,8 +419,8 @@ struct RingRead {
 }
 
 impl RingRead {
-    fn of(core: &Core, held: &Held, piece: &Cold) -> Result<RingRead> {
-        let (buffer, pin) = held.locate(core, &piece.extent)?;
+    fn of(core: &Core, held: &Held, view: &View<'_>, piece: &Cold) -> Result<RingRead> {
+        let (buffer, pin) = held.locate(core, view, &piece.extent)?;
         let from = piece.extent.buffer_offset;
         let range = device_range(&buffer, from, piece.extent.len)?;
         note_cold(core, held, range.tier);
@@ -451,6 +468,7 @@ async fn read_by_shard(
     core: &Arc<Core>,
     bucket: &BucketState,
     held: &Held,
+    view: &View<'_>,
     cold: &[Cold],
     dst: &mut [u8],
 ) -> Result<()> {
@@ -465,12 +483,12 @@ async fn read_by_shard(
                     None => break,
                 },
             };
-            let (window, after) = ask_window(core, held, cold, next, permit).await?;
+            let (window, after) = ask_window(core, held, view, cold, next, permit).await?;
             windows.push_back(window);
             next = after;
         }
         if let Some(window) = windows.pop_front() {
-            finish_window(core, bucket, held, cold, window, dst).await?;
+            finish_window(core, bucket, held, view, cold, window, dst).await?;
         }
     }
     Ok(())
@@ -479,6 +497,7 @@ async fn read_by_shard(
 async fn ask_window(
     core: &Arc<Core>,
     held: &Held,
+    view: &View<'_>,
     cold: &[Cold],
     first: usize,
     permit: Permit,
@@ -488,7 +507,7 @@ async fn ask_window(
     let mut next = first;
     while next < cold.len() && (bytes < WINDOW_BYTES || next == first) {
         let extent = &cold[next].extent;
-        let (buffer, pin) = held.locate(core, extent)?;
+        let (buffer, pin) = held.locate(core, view, extent)?;
         let range = device_range(&buffer, extent.buffer_offset, extent.len)?;
         bytes += range.len;
         pieces.push((next, buffer, range, pin));
@@ -506,6 +525,7 @@ async fn finish_window(
     core: &Arc<Core>,
     bucket: &BucketState,
     held: &Held,
+    view: &View<'_>,
     cold: &[Cold],
     window: Window,
     dst: &mut [u8],
@@ -522,7 +542,7 @@ async fn finish_window(
             .is_err()
         {
             // Once more, from the device itself, before it is called corrupt.
-            read_here(core, bucket, held, piece, dst)?;
+            read_here(core, bucket, held, view, piece, dst)?;
         }
     }
     Ok(())
@@ -549,10 +569,17 @@ fn corrupt(core: &Core, bucket: &BucketState, held: &Held, buffer: &Buffer, bloc
 
 /// Puts buffers that were read whole into DRAM, if there is room and the version is still the
 /// visible one. Never waits.
-fn admit(core: &Core, bucket: &BucketState, held: &Held, cold: &[Cold], dst: &[u8]) {
+fn admit(
+    core: &Core,
+    bucket: &BucketState,
+    held: &Held,
+    view: &View<'_>,
+    cold: &[Cold],
+    dst: &[u8],
+) {
     let mut ranges = Vec::with_capacity(cold.len());
     for piece in cold {
-        let Ok((buffer, _)) = held.locate(core, &piece.extent) else { continue };
+        let Ok((buffer, _)) = held.locate(core, view, &piece.extent) else { continue };
         let is_whole = piece.extent.buffer_offset == 0 && piece.extent.len == buffer.raw_len;
         if !is_whole {
             continue;

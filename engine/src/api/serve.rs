@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::api::bucket::Target;
-use crate::api::change::{Changed, Edit};
+use crate::api::edit::{Changed, Edit};
 use crate::api::operation::{Action, Done, OpMemory, Operation};
 use crate::api::queue::Duty;
 use crate::api::read::{Got, Reader};

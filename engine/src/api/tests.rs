@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::api::PutOptions;
-use crate::api::change::{Edit, SLICES_PER_SPAN_MAX};
+use crate::api::change::SLICES_PER_SPAN_MAX;
+use crate::api::edit::Edit;
 use crate::engine::flush_everything;
 use crate::error::ErrorKind;
 use crate::testing::{SimEngine, config, poll};

@@ -11,6 +11,7 @@ use crate::config::{
     WATERMARK_LOW_DEFAULT, toml_text, validate,
 };
 use crate::error::{Error, Result, fail};
+use crate::limits::{PAGE_EXTENTS_MAX, PAGE_EXTENTS_MIN};
 use crate::types::{Durability, TierKind};
 
 /// A tier as far as it has been described.
@@ -202,6 +203,14 @@ impl ConfigBuilder {
     /// Whether Memory puts are checksummed when they enter.
     pub fn checksum_at_entry(mut self, yes: bool) -> ConfigBuilder {
         self.settings.checksum_at_entry = yes;
+        self
+    }
+
+    /// Most extents of an extent page: fewer than the default only in tests, so that small values
+    /// have pages. A store may be reopened with another number.
+    #[doc(hidden)]
+    pub fn page_extents(mut self, extents: u32) -> ConfigBuilder {
+        self.settings.page_extents = extents.clamp(PAGE_EXTENTS_MIN, PAGE_EXTENTS_MAX);
         self
     }
 

@@ -56,6 +56,8 @@ pub struct ResolvedConfig {
     pub read_only: Option<String>,
     /// What opening does about a data tier that is missing.
     pub missing_tiers: MissingTiers,
+    /// Most extents of an extent page.
+    pub page_extents: u32,
 }
 
 /// The DRAM tier of a [`ResolvedConfig`].
@@ -126,6 +128,7 @@ pub(crate) fn finish(
         checksum_at_entry: config.settings.checksum_at_entry,
         read_only: config.settings.read_only.then(|| "it is configured so".to_owned()),
         missing_tiers: config.settings.missing_tiers,
+        page_extents: config.settings.page_extents,
     })
 }
 

@@ -1,7 +1,8 @@
 //! The index: key -> blob, extent maps, ordered keys, the buffer table. No I/O.
 //!
 //! * [`entry`]: one key. [`state`]: one version of a blob. [`extents`]: maps as values.
-//! * [`table`]: buffers by id. [`ordered`]: keys in order.
+//! * [`pages`]: lists of page references, likewise. [`table`]: buffers by id. [`ordered`]: keys in
+//!   order.
 //!
 //! Keys live in [`STRIPES`] stripes by hash, each with a lock that also guards the stripe's part
 //! of the DRAM directory. No stripe lock is held across a copy, a wait, I/O or a hook. Locks nest
@@ -10,6 +11,7 @@
 pub mod entry;
 pub mod extents;
 pub mod ordered;
+pub mod pages;
 pub mod state;
 pub mod table;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::index::extents::Extent;
 use crate::index::table::BufferTable;
 use crate::limits::CHECK_BLOCK;
+use crate::log::record::PageRef;
 use crate::types::{BufferId, Location, Place, Version};
 
 /// The checksums of a buffer's stored bytes, one per check block.
@@ -16,6 +17,8 @@ pub enum Checks {
     One(u32),
     /// One per check block.
     Many(Arc<[u32]>),
+    /// They stand in the extent pages that name the buffer.
+    InPages,
 }
 
 impl Checks {
@@ -31,7 +34,7 @@ impl Checks {
     /// As a list, for a record.
     pub fn as_slice(&self) -> &[u32] {
         match self {
-            Checks::Unwritten => &[],
+            Checks::Unwritten | Checks::InPages => &[],
             Checks::One(one) => std::slice::from_ref(one),
             Checks::Many(many) => many,
         }
@@ -130,6 +133,45 @@ impl Drop for Map {
     }
 }
 
+/// A large map: its parts stand in extent pages. Holding it keeps the pages, and they keep their
+/// buffers: each map counts once on each of its pages.
+#[derive(Debug)]
+pub struct PagedMap {
+    pages: Box<[PageRef]>,
+    table: Arc<BufferTable>,
+}
+
+impl PagedMap {
+    /// A map of pages that are in the table. Takes a count on each.
+    pub fn new(pages: Vec<PageRef>, table: &Arc<BufferTable>) -> PagedMap {
+        let map = PagedMap { pages: pages.into(), table: table.clone() };
+        table.count_memory(map.memory_bytes());
+        map.pages.iter().filter_map(|part| part.page).for_each(|page| table.add_count(page));
+        map
+    }
+
+    /// The parts, in order; the first begins at 0.
+    pub fn pages(&self) -> &[PageRef] {
+        &self.pages
+    }
+
+    /// Extents of all pages: of one that a truncation has cut, too many.
+    pub fn extent_count(&self) -> u64 {
+        self.pages.iter().map(|part| u64::from(part.extents)).sum()
+    }
+
+    fn memory_bytes(&self) -> i64 {
+        (size_of_val(&*self.pages) + size_of::<PagedMap>() + 16) as i64
+    }
+}
+
+impl Drop for PagedMap {
+    fn drop(&mut self) {
+        self.pages.iter().filter_map(|part| part.page).for_each(|page| self.table.drop_count(page));
+        self.table.count_memory(-self.memory_bytes());
+    }
+}
+
 /// What a blob's value is.
 #[derive(Clone, Debug)]
 pub enum Value {
@@ -141,6 +183,8 @@ pub enum Value {
     Lone(Buffer),
     /// Slices of buffers that stand in the table.
     Mapped(Arc<Map>),
+    /// The same, for a map that is too large for memory.
+    Paged(Arc<PagedMap>),
 }
 
 /// One version of a blob.
@@ -165,12 +209,31 @@ impl BlobState {
         !matches!(self.value, Value::Absent)
     }
 
-    /// The value's extents; a lone buffer's is made up.
-    pub fn extents(&self) -> Vec<Extent> {
+    /// The value's extents as far as they stand in memory, which those of a paged map do not; a
+    /// lone buffer's is made up.
+    pub fn extents_in_memory(&self) -> Vec<Extent> {
         match &self.value {
-            Value::Absent | Value::Zeros => Vec::new(),
+            Value::Absent | Value::Zeros | Value::Paged(_) => Vec::new(),
             Value::Lone(buffer) => vec![whole(buffer)],
             Value::Mapped(map) => map.extents().to_vec(),
+        }
+    }
+
+    /// How many extents the value has, see [`PagedMap::extent_count`].
+    pub fn extent_count(&self) -> u64 {
+        match &self.value {
+            Value::Absent | Value::Zeros => 0,
+            Value::Lone(_) => 1,
+            Value::Mapped(map) => map.extents().len() as u64,
+            Value::Paged(map) => map.extent_count(),
+        }
+    }
+
+    /// The paged map, if the value is one.
+    pub fn paged(&self) -> Option<&Arc<PagedMap>> {
+        match &self.value {
+            Value::Paged(map) => Some(map),
+            _ => None,
         }
     }
 

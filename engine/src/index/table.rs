@@ -1,9 +1,16 @@
 //! The buffer table: buffers that are not the whole value of one blob, by id.
 //!
-//! A row counts the extent maps that hold it. When the last goes, the row goes, and its bytes in
-//! the segment are dead. A move swaps the location in the one row, for all maps at once.
+//! A row counts the extent maps in memory that hold it, and the extent pages that name it. When
+//! the last goes, the row goes, and its bytes in the segment are dead. A move swaps the location
+//! in the one row, for all maps at once. The checksums of a buffer that only pages name stand
+//! there, not here.
+//!
+//! Extent pages are buffers themselves, counted by the paged maps that hold them. A page that
+//! nobody holds any more is *condemned*: it stays, with its counts on others, until somebody has
+//! read it and has logged its release.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -11,13 +18,29 @@ use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::index::MemoryBudget;
 use crate::index::state::{Buffer, Checks};
+use crate::io::wait::WaitList;
 use crate::tier::space::{SegmentPin, Space};
 use crate::types::{BufferId, Location};
 
 #[derive(Debug)]
 struct Row {
     buffer: Buffer,
+    /// Maps in memory that hold it.
     count: u32,
+    /// Extent pages that name it.
+    named: u32,
+    is_page: bool,
+}
+
+/// A row as a checkpoint sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct RowView<'a> {
+    /// The buffer.
+    pub buffer: &'a Buffer,
+    /// Extent pages that name it.
+    pub named: u32,
+    /// Whether it is an extent page.
+    pub is_page: bool,
 }
 
 type Rows = HashMap<BufferId, Row, Xxh3DefaultBuilder>;
@@ -27,6 +50,12 @@ pub struct BufferTable {
     shards: Box<[Mutex<Rows>]>,
     space: Arc<Space>,
     budget: Arc<MemoryBudget>,
+    condemned: Mutex<Vec<BufferId>>,
+    /// Pages condemned so far, and those of them whose wait is over.
+    condemned_total: AtomicU64,
+    done_total: AtomicU64,
+    /// Pages have been condemned, or the wait for a release has ended.
+    pub pages_changed: WaitList,
 }
 
 impl std::fmt::Debug for BufferTable {
@@ -42,7 +71,15 @@ impl BufferTable {
     /// An empty table whose dead buffers are reported to `space`.
     pub fn new(shards: usize, space: Arc<Space>, budget: Arc<MemoryBudget>) -> BufferTable {
         assert!(shards.is_power_of_two());
-        BufferTable { shards: (0..shards).map(|_| Mutex::default()).collect(), space, budget }
+        BufferTable {
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            space,
+            budget,
+            condemned: Mutex::default(),
+            condemned_total: AtomicU64::new(0),
+            done_total: AtomicU64::new(0),
+            pages_changed: WaitList::default(),
+        }
     }
 
     /// The shard, and the checkpoint partition, of a buffer.
@@ -76,14 +113,20 @@ impl BufferTable {
         let old = {
             let mut rows = self.rows(buffer.id);
             match rows.get_mut(&buffer.id) {
-                Some(row) if row.buffer.location == buffer.location => return,
+                Some(row) if row.buffer.location == buffer.location => {
+                    if row.buffer.checks == Checks::InPages {
+                        self.budget.add(row_bytes(&buffer) - row_bytes(&row.buffer));
+                        row.buffer.checks = buffer.checks;
+                    }
+                    return;
+                }
                 Some(row) => {
                     self.budget.add(row_bytes(&buffer) - row_bytes(&row.buffer));
                     Some(std::mem::replace(&mut row.buffer, buffer))
                 }
                 None => {
                     self.budget.add(row_bytes(&buffer));
-                    rows.insert(buffer.id, Row { buffer, count: 0 });
+                    rows.insert(buffer.id, Row { buffer, count: 0, named: 0, is_page: false });
                     None
                 }
             }
@@ -93,12 +136,51 @@ impl BufferTable {
         }
     }
 
-    /// Recovery: adds a row nobody counts on yet, or replaces it. Nothing is live or dead yet.
-    pub fn load(&self, buffer: Buffer) {
+    /// Recovery: adds a row nobody counts on yet, or gives it its new place. Nothing is live or
+    /// dead yet. A second copy of the same bytes, by a record that leaves the checksums to a page,
+    /// leaves those of the first in place: a map in memory may need them.
+    pub fn load(&self, mut buffer: Buffer) {
         let mut rows = self.rows(buffer.id);
-        let bytes = row_bytes(&buffer);
-        let old = rows.insert(buffer.id, Row { buffer, count: 0 });
-        self.budget.add(bytes - old.map_or(0, |row| row_bytes(&row.buffer)));
+        let Some(row) = rows.get_mut(&buffer.id) else {
+            self.budget.add(row_bytes(&buffer));
+            rows.insert(buffer.id, Row { buffer, count: 0, named: 0, is_page: false });
+            return;
+        };
+        if buffer.checks == Checks::InPages {
+            buffer.checks = row.buffer.checks.clone();
+        }
+        self.budget.add(row_bytes(&buffer) - row_bytes(&row.buffer));
+        row.buffer = buffer;
+    }
+
+    /// Recovery: adds a row as a checkpoint has it.
+    pub fn load_row(&self, row: RowView<'_>) {
+        let RowView { buffer, named, is_page } = row;
+        self.budget.add(row_bytes(buffer));
+        let row = Row { buffer: buffer.clone(), count: 0, named, is_page };
+        self.rows(buffer.id).insert(buffer.id, row);
+    }
+
+    /// Recovery: a row is that of an extent page.
+    pub fn load_page(&self, id: BufferId) {
+        if let Some(row) = self.rows(id).get_mut(&id) {
+            row.is_page = true;
+        }
+    }
+
+    /// Recovery: a page that names a buffer appears, or is gone. False if that cannot be.
+    pub fn count_name(&self, id: BufferId, appears: bool) -> bool {
+        let mut rows = self.rows(id);
+        let Some(row) = rows.get_mut(&id) else { return false };
+        let named = if appears { row.named.checked_add(1) } else { row.named.checked_sub(1) };
+        named.map(|named| row.named = named).is_some()
+    }
+
+    /// Recovery: a page is gone.
+    pub fn unload(&self, id: BufferId) {
+        if let Some(row) = self.rows(id).remove(&id) {
+            self.budget.add(-row_bytes(&row.buffer));
+        }
     }
 
     /// Recovery: works on the row of a buffer.
@@ -108,8 +190,11 @@ impl BufferTable {
 
     /// Recovery: forgets all rows; nobody counts on them yet.
     pub fn clear(&self) {
-        self.forget_uncounted();
-        assert!(self.is_empty(), "rows of the buffer table are in use");
+        for shard in &self.shards {
+            let rows = std::mem::take(&mut *shard.lock());
+            assert!(rows.values().all(|row| row.count == 0), "a row of the table is in use");
+            self.budget.add(-rows.values().map(|row| row_bytes(&row.buffer)).sum::<i64>());
+        }
     }
 
     /// One more map holds the buffer, which must be in the table.
@@ -122,28 +207,124 @@ impl BufferTable {
         }
     }
 
-    /// One map less holds the buffer; with the last the row goes and its bytes are dead.
+    /// One map less holds the buffer. With the last map and page the row goes and its bytes are
+    /// dead; without maps its checksums go, which the pages have.
     pub fn drop_count(&self, id: BufferId) {
-        let dead = {
-            let mut rows = self.rows(id);
-            let Some(row) = rows.get_mut(&id) else {
-                unreachable!("a count was dropped on {id:?}, which is not in the table");
-            };
-            row.count -= 1;
-            if row.count > 0 {
-                return;
-            }
-            rows.remove(&id)
+        let mut rows = self.rows(id);
+        let Some(row) = rows.get_mut(&id) else {
+            unreachable!("a count was dropped on {id:?}, which is not in the table");
         };
-        if let Some(row) = dead {
+        row.count -= 1;
+        if row.count > 0 {
+            return;
+        }
+        if row.is_page {
+            drop(rows);
+            return self.condemn(id);
+        }
+        if row.named > 0 {
+            return self.slim(row);
+        }
+        let dead = rows.remove(&id);
+        drop(rows);
+        self.bury(dead);
+    }
+
+    fn bury(&self, row: Option<Row>) {
+        if let Some(row) = row {
             self.budget.add(-row_bytes(&row.buffer));
             self.space.buffer_died(&row.buffer);
         }
     }
 
+    /// Lets go of checksums that stand in pages. The row must be named by one.
+    fn slim(&self, row: &mut Row) {
+        self.budget.add(-row_bytes(&row.buffer));
+        row.buffer.checks = Checks::InPages;
+        self.budget.add(row_bytes(&row.buffer));
+    }
+
+    /// Adds an extent page that its writer holds: a count to be dropped.
+    pub fn define_page(&self, page: Buffer) {
+        self.budget.add(row_bytes(&page));
+        let id = page.id;
+        let row = Row { buffer: page, count: 1, named: 0, is_page: true };
+        let before = self.rows(id).insert(id, row);
+        assert!(before.is_none(), "extent page {id:?} was defined twice");
+    }
+
+    /// A page names these buffers, which must be in the table.
+    pub fn name_by_page(&self, names: &[BufferId]) {
+        for id in names {
+            let mut rows = self.rows(*id);
+            let row = rows.get_mut(id);
+            assert!(row.is_some(), "an extent page names buffer {id:?}, which is not in the table");
+            let Some(row) = row else { continue };
+            assert!(!row.buffer.is_dirty(), "an extent page names dirty buffer {id:?}");
+            row.named += 1;
+            if row.count == 0 {
+                self.slim(row);
+            }
+        }
+    }
+
+    /// A condemned page goes, and its counts on these buffers. False if there is no such page.
+    pub fn release_page(&self, page: BufferId, names: &[BufferId]) -> bool {
+        let Some(row) = self.rows(page).remove(&page) else { return false };
+        assert!(row.is_page && row.count == 0, "page {page:?} was released and is in use");
+        self.bury(Some(row));
+        for id in names {
+            let mut rows = self.rows(*id);
+            let Some(row) = rows.get_mut(id) else {
+                unreachable!("page {page:?} named {id:?}, which is not in the table");
+            };
+            assert!(row.named > 0, "page {page:?} named {id:?}, which no page counts on");
+            row.named -= 1;
+            if row.named == 0 && row.count == 0 {
+                let dead = rows.remove(id);
+                drop(rows);
+                self.bury(dead);
+            }
+        }
+        true
+    }
+
+    fn condemn(&self, page: BufferId) {
+        self.condemned_total.fetch_add(1, Ordering::AcqRel);
+        self.condemned.lock().push(page);
+        self.pages_changed.wake_all();
+    }
+
+    /// Pages that are to be released, since the last call.
+    pub fn take_condemned(&self) -> Vec<BufferId> {
+        std::mem::take(&mut *self.condemned.lock())
+    }
+
+    /// This many condemned pages have been released, or never will be before the next open.
+    pub fn condemned_done(&self, pages: u64) {
+        self.done_total.fetch_add(pages, Ordering::AcqRel);
+        self.pages_changed.wake_all();
+    }
+
+    /// Pages condemned so far: what is held by them is free once as many are
+    /// [done](Self::pages_done).
+    pub fn pages_condemned(&self) -> u64 {
+        self.condemned_total.load(Ordering::Acquire)
+    }
+
+    /// See [`pages_condemned`](Self::pages_condemned).
+    pub fn pages_done(&self) -> u64 {
+        self.done_total.load(Ordering::Acquire)
+    }
+
     /// A copy of the row.
     pub fn get(&self, id: BufferId) -> Option<Buffer> {
         self.rows(id).get(&id).map(|row| row.buffer.clone())
+    }
+
+    /// Whether there is such a row, and it is that of an extent page.
+    pub fn is_page(&self, id: BufferId) -> bool {
+        self.rows(id).get(&id).is_some_and(|row| row.is_page)
     }
 
     /// A copy of the row and, if a device holds the buffer, a pin on its segment: the bytes at
@@ -172,19 +353,32 @@ impl BufferTable {
     }
 
     /// Calls `visit` for every row of one shard, under its lock.
-    pub fn for_each_in(&self, shard: usize, mut visit: impl FnMut(&Buffer)) {
-        self.shards[shard].lock().values().for_each(|row| visit(&row.buffer));
+    pub fn for_each_in(&self, shard: usize, mut visit: impl FnMut(RowView<'_>)) {
+        self.shards[shard].lock().values().for_each(|row| {
+            visit(RowView { buffer: &row.buffer, named: row.named, is_page: row.is_page });
+        });
     }
 
-    /// Drops rows that no map holds, without calling their bytes dead: recovery, which has not
-    /// counted live bytes yet, loads rows before maps.
+    /// Recovery, after all maps: drops rows that nothing holds, without calling their bytes dead,
+    /// for live bytes are not counted yet; condemns pages that no map holds.
     pub fn forget_uncounted(&self) {
+        let mut condemned = Vec::new();
         for shard in &self.shards {
             let mut rows = shard.lock();
-            let forgotten = rows.extract_if(|_, row| row.count == 0);
+            let forgotten =
+                rows.extract_if(|_, row| row.count == 0 && row.named == 0 && !row.is_page);
             let bytes: i64 = forgotten.map(|(_, row)| row_bytes(&row.buffer)).sum();
             self.budget.add(-bytes);
+            for row in rows.values_mut().filter(|row| row.count == 0) {
+                match row.is_page {
+                    true => condemned.push(row.buffer.id),
+                    false => self.slim(row),
+                }
+            }
         }
+        // The order of a hash map differs from run to run; the simulator must not.
+        condemned.sort_unstable();
+        condemned.into_iter().for_each(|page| self.condemn(page));
     }
 }
 
@@ -192,7 +386,7 @@ impl BufferTable {
 fn row_bytes(buffer: &Buffer) -> i64 {
     let list = match &buffer.checks {
         Checks::Many(checks) => size_of_val(&**checks) + 16,
-        Checks::Unwritten | Checks::One(_) => 0,
+        Checks::Unwritten | Checks::One(_) | Checks::InPages => 0,
     };
     ROW_BYTES as i64 + list as i64
 }
@@ -206,7 +400,10 @@ pub fn from_record(def: &crate::log::record::BufferDef) -> Buffer {
         stored_len: def.stored_len,
         encoding: def.encoding,
         logical_crc: def.logical_crc,
-        checks: Checks::from_slice(&def.checks),
+        checks: match def.checks.is_empty() {
+            true => Checks::InPages,
+            false => Checks::from_slice(&def.checks),
+        },
     }
 }
 

@@ -5,11 +5,12 @@
 
 use super::codec::{Decoder, Encoder, check_seal, pad8, seal};
 use super::map::{
-    BufferDef, Extent, check_key, check_map, decode_counts, decode_map, encode_map, map_len,
+    BUFFER_DEF_LEN, BufferDef, EXTENT_LEN, Extent, PAGE_REF_LEN, PageRef, check_key, check_map,
+    check_pages, decode_map, encode_map, map_len,
 };
 use super::{FORMAT_MAJOR, FORMAT_MINOR};
 use crate::error::{Error, ErrorKind, Result, fail};
-use crate::limits::PARTITIONS;
+use crate::limits::{PARTITIONS, VALUE_LEN_MAX};
 use crate::types::{BatchSeq, BucketId, Uuid, Version};
 
 /// First bytes of a partition image.
@@ -18,6 +19,13 @@ pub const PARTITION_MAGIC: [u8; 8] = *b"iso-part";
 pub const PARTITION_HEADER_LEN: usize = 80;
 /// Bytes of a blob entry before its key.
 pub const BLOB_ENTRY_LEN: usize = 32;
+/// Bytes of a buffer entry before its definition.
+pub const BUFFER_ENTRY_LEN: usize = 8;
+
+/// Flag of a blob entry: the map stands in pages.
+const PAGED: u16 = 1;
+/// Flag of a buffer entry: the buffer is an extent page.
+const IS_PAGE: u32 = 1;
 
 const TOTAL_LEN_AT: usize = 40;
 const CRC_AT: usize = PARTITION_HEADER_LEN - 4;
@@ -46,10 +54,33 @@ pub struct BlobEntry<'a> {
     pub version: Version,
     /// Length of the value.
     pub len: u64,
-    /// What the value is, ascending; gaps are holes.
-    pub extents: Vec<Extent>,
-    /// The buffers that only this blob names, ascending by id.
-    pub buffers: Vec<BufferDef>,
+    /// What the value is.
+    pub map: BlobMap,
+}
+
+/// What the value of a blob in an image is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BlobMap {
+    /// The map stands in the entry.
+    Inline {
+        /// What the value is, ascending; gaps are holes.
+        extents: Vec<Extent>,
+        /// The buffers that only this blob names, ascending by id.
+        buffers: Vec<BufferDef>,
+    },
+    /// The map stands in these pages.
+    Paged(Vec<PageRef>),
+}
+
+/// A buffer of the buffer table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BufferEntry {
+    /// Its definition.
+    pub def: BufferDef,
+    /// How many extent pages name it.
+    pub named: u32,
+    /// Whether it is an extent page.
+    pub is_page: bool,
 }
 
 /// Builds a partition image.
@@ -84,10 +115,7 @@ impl PartitionEncoder {
         }
         let entry_len = BLOB_ENTRY_LEN + pad8(key.len()) + map_len(extents, buffers);
         self.blobs.reserve(entry_len);
-        let mut out = Encoder::new(&mut self.blobs);
-        out.u32(bucket.0);
-        out.len16(key.len());
-        out.u16(0);
+        let mut out = self.begin_blob(bucket, key, 0);
         out.u64(version.0);
         out.u64(len);
         out.len32(extents.len());
@@ -99,12 +127,50 @@ impl PartitionEncoder {
         Ok(())
     }
 
+    /// Adds a blob whose map stands in pages.
+    pub fn push_paged_blob(
+        &mut self,
+        bucket: BucketId,
+        key: &[u8],
+        version: Version,
+        len: u64,
+        pages: &[PageRef],
+    ) -> Result<()> {
+        let verdict = check_key(key).and_then(|()| check_pages(len, &(0..VALUE_LEN_MAX), pages));
+        if let Err(fault) = verdict {
+            fail!(Internal, "blob entry not written: {fault}");
+        }
+        self.blobs.reserve(BLOB_ENTRY_LEN + pad8(key.len()) + PAGE_REF_LEN * pages.len());
+        let mut out = self.begin_blob(bucket, key, PAGED);
+        out.u64(version.0);
+        out.u64(len);
+        out.len32(pages.len());
+        out.u32(0);
+        out.bytes(key);
+        out.pad_to_8();
+        pages.iter().for_each(|page| page.encode(&mut out));
+        self.blob_count = count_up(self.blob_count)?;
+        Ok(())
+    }
+
+    fn begin_blob(&mut self, bucket: BucketId, key: &[u8], flags: u16) -> Encoder<'_> {
+        let mut out = Encoder::new(&mut self.blobs);
+        out.u32(bucket.0);
+        out.len16(key.len());
+        out.u16(flags);
+        out
+    }
+
     /// Adds a buffer of the buffer table.
-    pub fn push_buffer(&mut self, buffer: &BufferDef) -> Result<()> {
-        if let Err(fault) = buffer.validate() {
+    pub fn push_buffer(&mut self, entry: &BufferEntry) -> Result<()> {
+        let verdict = entry.def.validate().and_then(|()| check_entry(entry));
+        if let Err(fault) = verdict {
             fail!(Internal, "buffer entry not written: {fault}");
         }
-        buffer.encode(&mut Encoder::new(&mut self.buffers));
+        let mut out = Encoder::new(&mut self.buffers);
+        out.u32(entry.named);
+        out.u32(if entry.is_page { IS_PAGE } else { 0 });
+        entry.def.encode(&mut out);
         self.buffer_count = count_up(self.buffer_count)?;
         Ok(())
     }
@@ -229,10 +295,10 @@ impl<'a> PartitionView<'a> {
     }
 
     /// The buffers of the buffer table. Ends after the first error.
-    pub fn buffers(&self) -> Entries<'a, BufferDef> {
+    pub fn buffers(&self) -> Entries<'a, BufferEntry> {
         let bytes = &self.image[self.table_offset..];
         let input = Decoder::with_base("checkpoint partition", bytes, self.table_offset);
-        Entries { input: Some(input), left: self.buffer_count, read: BufferDef::decode }
+        Entries { input: Some(input), left: self.buffer_count, read: decode_buffer }
     }
 }
 
@@ -273,17 +339,57 @@ impl<T> Iterator for Entries<'_, T> {
 fn decode_blob<'a>(input: &mut Decoder<'a>) -> Result<BlobEntry<'a>> {
     let bucket = BucketId(input.u32("bucket")?);
     let key_len = input.u16("key_len")?;
-    input.zeros(2, "reserved")?;
+    let flags = input.u16("flags")?;
+    if flags & !PAGED != 0 {
+        return Err(input.error(ErrorKind::Format, format!("flags {flags:#x} are unknown")));
+    }
     let version = Version(input.u64("version")?);
     let len = input.u64("len")?;
-    let counts = decode_counts(input)?;
+    let is_paged = flags == PAGED;
+    let extents = match is_paged {
+        true => input.count(PAGE_REF_LEN, "page_count")?,
+        false => input.count(EXTENT_LEN, "extent_count")?,
+    };
+    let buffers = input.count(BUFFER_DEF_LEN, "buffer_count")?;
     let key = input.bytes(usize::from(key_len), "key")?;
     input.pad_to_8()?;
-    let (extents, buffers) = decode_map(input, counts)?;
-    check_key(key)
-        .and_then(|()| check_map(len, 0..len, &extents, &buffers))
-        .map_err(|fault| input.corrupt(fault))?;
-    Ok(BlobEntry { bucket, key, version, len, extents, buffers })
+    check_key(key).map_err(|fault| input.corrupt(fault))?;
+    let (map, verdict) = if is_paged {
+        let pages = (0..extents).map(|_| PageRef::decode(input)).collect::<Result<Vec<_>>>()?;
+        let verdict = match buffers {
+            0 => check_pages(len, &(0..VALUE_LEN_MAX), &pages),
+            _ => Err(format!("{buffers} definitions beside pages")),
+        };
+        (BlobMap::Paged(pages), verdict)
+    } else {
+        let (extents, buffers) = decode_map(input, (extents, buffers))?;
+        let verdict = check_map(len, 0..len, &extents, &buffers);
+        (BlobMap::Inline { extents, buffers }, verdict)
+    };
+    verdict.map_err(|fault| input.corrupt(fault))?;
+    Ok(BlobEntry { bucket, key, version, len, map })
+}
+
+fn decode_buffer(input: &mut Decoder<'_>) -> Result<BufferEntry> {
+    let named = input.u32("buffer.named")?;
+    let flags = input.u32("buffer.flags")?;
+    if flags & !IS_PAGE != 0 {
+        let message = format!("flags {flags:#x} of a buffer are unknown");
+        return Err(input.error(ErrorKind::Format, message));
+    }
+    let entry =
+        BufferEntry { def: BufferDef::decode(input)?, named, is_page: flags & IS_PAGE != 0 };
+    check_entry(&entry).map_err(|fault| input.corrupt(fault))?;
+    Ok(entry)
+}
+
+/// What is wrong with a buffer entry's counts, if anything.
+fn check_entry(entry: &BufferEntry) -> std::result::Result<(), String> {
+    let id = entry.def.id.0;
+    if entry.is_page && (entry.named > 0 || entry.def.checks.is_empty()) {
+        return Err(format!("page {id} is named by pages, or has no checks"));
+    }
+    Ok(())
 }
 
 /// Checks the magic of a structure that nothing but a checked reference leads to.

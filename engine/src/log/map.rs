@@ -14,14 +14,20 @@ use crate::types::{BufferId, Location};
 pub const EXTENT_LEN: usize = 24;
 /// Bytes of a buffer definition before its check vector.
 pub const BUFFER_DEF_LEN: usize = 32;
+/// Bytes of a page reference.
+pub const PAGE_REF_LEN: usize = 24;
 /// The stored bytes are the raw bytes.
 pub const ENCODING_RAW: u8 = 0;
+
+/// Flag of a definition: its checks stand in the extent pages that name the buffer.
+const CHECKS_IN_PAGES: u16 = 1;
 
 /// Base-2 logarithm of the check block, written with each definition so that another size is
 /// refused, not misread.
 const CHECK_BLOCK_LOG2: u8 = CHECK_BLOCK.trailing_zeros() as u8;
 const _: () = assert!(CHECK_BLOCK.is_power_of_two());
 const _: () = assert!(EXTENT_LEN.is_multiple_of(8) && BUFFER_DEF_LEN.is_multiple_of(8));
+const _: () = assert!(PAGE_REF_LEN.is_multiple_of(8));
 
 /// What is wrong, in words. Decoders report it as damage, encoders as a defect of the engine.
 pub(super) type Fault = String;
@@ -39,6 +45,18 @@ pub struct Extent {
     pub buffer_offset: u32,
 }
 
+/// A part of a large map: the value from `start` to the start of the next reference is what the
+/// extents of the page say, as far as they lie there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageRef {
+    /// First byte of the part in the value.
+    pub start: u64,
+    /// The page, a buffer of the buffer table; `None`: the part is a hole.
+    pub page: Option<BufferId>,
+    /// How many extents the page has, for questions that are not worth reading it.
+    pub extents: u32,
+}
+
 /// All that a reader needs to fetch, verify and decode a buffer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BufferDef {
@@ -54,8 +72,26 @@ pub struct BufferDef {
     pub encoding: u8,
     /// CRC-32 of all raw bytes.
     pub logical_crc: u32,
-    /// CRC-32 of each check block (16 KiB, the last one shorter) of the stored bytes.
+    /// CRC-32 of each check block (16 KiB, the last one shorter) of the stored bytes. None: they
+    /// stand in the extent pages that name the buffer.
     pub checks: Vec<u32>,
+}
+
+impl PageRef {
+    pub(super) fn encode(&self, out: &mut Encoder<'_>) {
+        out.u64(self.start);
+        out.u64(self.page.map_or(0, |page| page.0));
+        out.u32(self.extents);
+        out.u32(0);
+    }
+
+    pub(super) fn decode(input: &mut Decoder<'_>) -> Result<PageRef> {
+        let start = input.u64("page.start")?;
+        let page = input.u64("page.buffer")?;
+        let extents = input.u32("page.extents")?;
+        input.zeros(4, "page.reserved")?;
+        Ok(PageRef { start, page: (page != 0).then_some(BufferId(page)), extents })
+    }
 }
 
 impl Extent {
@@ -87,6 +123,18 @@ impl BufferDef {
         stored.chunks(CHECK_BLOCK).map(crc32fast::hash).collect()
     }
 
+    /// Whether these are the stored bytes, as far as this definition can tell: by its checks, or
+    /// by the checksum of the whole where they stand elsewhere.
+    pub fn matches(&self, stored: &[u8]) -> bool {
+        stored.len() == self.stored_len as usize
+            && match self.checks.is_empty() {
+                true => crc32fast::hash(stored) == self.logical_crc,
+                false => {
+                    stored.chunks(CHECK_BLOCK).map(crc32fast::hash).eq(self.checks.iter().copied())
+                }
+            }
+    }
+
     /// Bytes of this definition when encoded.
     pub fn encoded_len(&self) -> usize {
         BUFFER_DEF_LEN + pad8(4 * self.checks.len())
@@ -100,7 +148,7 @@ impl BufferDef {
         out.u32(self.logical_crc);
         out.u8(self.encoding);
         out.u8(CHECK_BLOCK_LOG2);
-        out.u16(0);
+        out.u16(if self.checks.is_empty() { CHECKS_IN_PAGES } else { 0 });
         self.checks.iter().for_each(|&check| out.u32(check));
         out.pad_to_8();
     }
@@ -113,7 +161,11 @@ impl BufferDef {
         let logical_crc = input.u32("buffer.logical_crc")?;
         let encoding = input.u8("buffer.encoding")?;
         let check_block_log2 = input.u8("buffer.check_block_log2")?;
-        input.zeros(2, "buffer.reserved")?;
+        let flags = input.u16("buffer.flags")?;
+        if flags & !CHECKS_IN_PAGES != 0 {
+            let message = format!("buffer.flags {flags:#x} are not known to this version");
+            return Err(input.error(ErrorKind::Format, message));
+        }
         if encoding != ENCODING_RAW {
             let message = format!("buffer.encoding {encoding} is not known to this version");
             return Err(input.error(ErrorKind::Format, message));
@@ -123,7 +175,8 @@ impl BufferDef {
             return Err(input.error(ErrorKind::Format, message));
         }
         // Taking the bytes first keeps a hostile stored_len from allocating.
-        let bytes = input.bytes(4 * Self::check_count(stored_len), "buffer.checks")?;
+        let count = if flags == CHECKS_IN_PAGES { 0 } else { Self::check_count(stored_len) };
+        let bytes = input.bytes(4 * count, "buffer.checks")?;
         let checks = bytes
             .chunks_exact(4)
             .map(|check| u32::from_le_bytes([check[0], check[1], check[2], check[3]]))
@@ -147,7 +200,7 @@ impl BufferDef {
             return Err(format!("buffer {id}: raw, yet {raw} bytes are stored as {stored}"));
         }
         let (have, need) = (self.checks.len(), Self::check_count(self.stored_len));
-        if have != need {
+        if have != 0 && have != need {
             return Err(format!("buffer {id}: {have} checks for {need} check blocks"));
         }
         check_location(self.location, u64::from(self.stored_len))
@@ -193,16 +246,64 @@ pub(super) fn check_map(
     if len > VALUE_LEN_MAX || within.end > VALUE_LEN_MAX || within.start > within.end {
         return Err(format!("length {len}, range {within:?}: beyond {VALUE_LEN_MAX} or reversed"));
     }
-    buffers.iter().try_for_each(BufferDef::validate)?;
-    if let Some(pair) = buffers.windows(2).find(|pair| pair[0].id >= pair[1].id) {
-        return Err(format!("buffer {} precedes buffer {}", pair[0].id.0, pair[1].id.0));
+    check_buffers(buffers)?;
+    if let Some(def) = buffers.iter().find(|def| def.checks.is_empty()) {
+        return Err(format!("buffer {} has no checks, and no page has them", def.id.0));
     }
-    let end = len.min(within.end);
+    check_extents(extents, within.start..len.min(within.end), buffers)
+}
+
+/// What is wrong with a list of definitions, if anything: each valid, ascending by id.
+pub(super) fn check_buffers(buffers: &[BufferDef]) -> std::result::Result<(), Fault> {
+    buffers.iter().try_for_each(BufferDef::validate)?;
+    match buffers.windows(2).find(|pair| pair[0].id >= pair[1].id) {
+        Some(pair) => Err(format!("buffer {} precedes buffer {}", pair[0].id.0, pair[1].id.0)),
+        None => Ok(()),
+    }
+}
+
+/// What is wrong with extents that are to lie in a range, if anything.
+pub(super) fn check_extents(
+    extents: &[Extent],
+    within: Range<u64>,
+    buffers: &[BufferDef],
+) -> std::result::Result<(), Fault> {
     let mut free_from = within.start;
     for extent in extents {
-        free_from = check_extent(extent, free_from, end, buffers)?;
+        free_from = check_extent(extent, free_from, within.end, buffers)?;
     }
     Ok(())
+}
+
+/// What is wrong with references to pages that are to begin in a range, if anything.
+pub(super) fn check_pages(
+    len: u64,
+    within: &Range<u64>,
+    pages: &[PageRef],
+) -> std::result::Result<(), Fault> {
+    if len > VALUE_LEN_MAX || within.end > VALUE_LEN_MAX || within.start > within.end {
+        return Err(format!("length {len}, range {within:?}: beyond {VALUE_LEN_MAX} or reversed"));
+    }
+    if let Some(pair) = pages.windows(2).find(|pair| pair[0].start >= pair[1].start) {
+        return Err(format!("the page at {} precedes that at {}", pair[0].start, pair[1].start));
+    }
+    for page in pages {
+        if !within.contains(&page.start) {
+            return Err(format!("the page at {} begins outside {within:?}", page.start));
+        }
+        if page.page.is_some() != (page.extents > 0) {
+            return Err(format!("the page at {} with {} extents", page.start, page.extents));
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with a list of buffers' ids, if anything: ascending, none twice.
+pub(super) fn check_names(names: &[BufferId]) -> std::result::Result<(), Fault> {
+    match names.windows(2).find(|pair| pair[0] >= pair[1]) {
+        Some(pair) => Err(format!("buffer {} is named before {}", pair[0].0, pair[1].0)),
+        None => Ok(()),
+    }
 }
 
 /// Checks one extent between `free_from` and `end`; returns the byte after it.

@@ -6,7 +6,8 @@
 //! | [`codec`] | little-endian fields: the bounds-checked reader, the appending writer, checksums |
 //! | `fields`, `places` | what several structures share: bucket options, segments; chunks, cuts, the log's start |
 //! | [`map`] | extents and buffer definitions, shared by records and checkpoints |
-//! | [`record`] | the records: one change each |
+//! | [`record`], `paged_records` | the records: one change each; those of maps in extent pages |
+//! | [`page`] | an extent page: a part of a large map, with the checks of its buffers |
 //! | [`batch`], `layout` | the batch: the unit of the log and of atomicity, with its small payloads; its builder |
 //! | [`superblock`] | the root of trust of each tier: versions, identity, epoch, cuts, log start |
 //! | [`checkpoint`] | partition images; [`root`]: what ties them together |
@@ -23,6 +24,8 @@ pub mod codec;
 mod fields;
 mod layout;
 pub mod map;
+pub mod page;
+mod paged_records;
 mod places;
 pub mod reader;
 pub mod record;

@@ -7,10 +7,11 @@ pub use super::fields::{BucketRecord, SegmentKind};
 use super::fields::{
     bucket_len, check_tier, decode_bucket, decode_segment, encode_bucket, encode_segment,
 };
-pub use super::map::{BufferDef, ENCODING_RAW, Extent};
+pub use super::map::{BufferDef, ENCODING_RAW, Extent, PageRef};
 use super::map::{
     check_key, check_map, check_name, decode_counts, decode_map, encode_map, map_len,
 };
+use super::paged_records as paged;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::KEY_LEN_MAX;
 use crate::types::{BucketId, BufferId, Location, TierSegment, Version};
@@ -51,6 +52,12 @@ pub enum RecordKind {
     SegmentFree = 8,
     /// [`Record::Marker`]
     Marker = 9,
+    /// [`Record::Page`]
+    Page = 10,
+    /// [`Record::Paged`]
+    Paged = 11,
+    /// [`Record::Release`]
+    Release = 12,
 }
 
 /// One change of the store's state.
@@ -143,6 +150,47 @@ pub enum Record {
     },
     /// Nothing: carries a batch whose header names the watermark.
     Marker,
+    /// An extent page has been written. Each buffer that it names is counted once for it.
+    Page {
+        /// The bucket of the blob it was written for.
+        bucket: BucketId,
+        /// The key of that blob.
+        key: Box<[u8]>,
+        /// The version of that blob.
+        version: Version,
+        /// The page.
+        page: BufferId,
+        /// The buffers that its extents name, ascending.
+        names: Vec<BufferId>,
+        /// The page's definition, and those of the buffers that appear with it, whose checks
+        /// stand in the page. Ascending by id.
+        buffers: Vec<BufferDef>,
+    },
+    /// The new state of a blob whose map stands in pages: whole, or as a change of its logged
+    /// predecessor.
+    Paged {
+        /// The bucket.
+        bucket: BucketId,
+        /// The key.
+        key: Box<[u8]>,
+        /// The version that is changed, the key's last logged one; `None`: the state is whole.
+        base: Option<Version>,
+        /// The version this creates.
+        version: Version,
+        /// New length of the value.
+        len: u64,
+        /// References to pages that begin in this range are replaced.
+        cut: Range<u64>,
+        /// The new ones, ascending.
+        pages: Vec<PageRef>,
+    },
+    /// An extent page that no blob refers to is gone, and so are its counts.
+    Release {
+        /// The page.
+        page: BufferId,
+        /// The buffers that its extents name, ascending.
+        names: Vec<BufferId>,
+    },
 }
 
 /// Whose location a [`Record::Move`] changes.
@@ -172,7 +220,7 @@ impl RecordKind {
 
 impl Record {
     /// Every kind, for whoever must not forget one.
-    pub const KINDS: [RecordKind; 9] = [
+    pub const KINDS: [RecordKind; 12] = [
         RecordKind::Put,
         RecordKind::Splice,
         RecordKind::Delete,
@@ -182,6 +230,9 @@ impl Record {
         RecordKind::SegmentOpen,
         RecordKind::SegmentFree,
         RecordKind::Marker,
+        RecordKind::Page,
+        RecordKind::Paged,
+        RecordKind::Release,
     ];
 
     /// The kind of this record.
@@ -196,13 +247,18 @@ impl Record {
             Record::SegmentOpen { .. } => RecordKind::SegmentOpen,
             Record::SegmentFree { .. } => RecordKind::SegmentFree,
             Record::Marker => RecordKind::Marker,
+            Record::Page { .. } => RecordKind::Page,
+            Record::Paged { .. } => RecordKind::Paged,
+            Record::Release { .. } => RecordKind::Release,
         }
     }
 
     /// The buffers that appear with this record.
     pub fn buffers(&self) -> &[BufferDef] {
         match self {
-            Record::Put { buffers, .. } | Record::Splice { buffers, .. } => buffers,
+            Record::Put { buffers, .. }
+            | Record::Splice { buffers, .. }
+            | Record::Page { buffers, .. } => buffers,
             _ => &[],
         }
     }
@@ -210,7 +266,9 @@ impl Record {
     /// [`buffers`](Self::buffers), to set their locations.
     pub fn buffers_mut(&mut self) -> &mut [BufferDef] {
         match self {
-            Record::Put { buffers, .. } | Record::Splice { buffers, .. } => buffers,
+            Record::Put { buffers, .. }
+            | Record::Splice { buffers, .. }
+            | Record::Page { buffers, .. } => buffers,
             _ => &mut [],
         }
     }
@@ -231,6 +289,9 @@ impl Record {
                 Record::BucketDestroy { .. } => BUCKET_DESTROY_FIXED,
                 Record::SegmentOpen { .. } | Record::SegmentFree { .. } => SEGMENT_FIXED,
                 Record::Marker => 0,
+                Record::Page { key, names, buffers, .. } => paged::page_len(key, names, buffers),
+                Record::Paged { key, pages, .. } => paged::paged_len(key, pages),
+                Record::Release { names, .. } => paged::release_len(names),
             }
     }
 
@@ -271,6 +332,9 @@ impl Record {
                 encode_segment(out, *segment, *generation, 0);
             }
             Record::Marker => {}
+            Record::Page { .. } | Record::Paged { .. } | Record::Release { .. } => {
+                paged::encode(self, out);
+            }
         }
         out.pad_to_8();
     }
@@ -331,6 +395,9 @@ impl Record {
                 Record::SegmentFree { segment, generation }
             }
             RecordKind::Marker => Record::Marker,
+            RecordKind::Page => paged::decode_page(input)?,
+            RecordKind::Paged => paged::decode_paged(input)?,
+            RecordKind::Release => paged::decode_release(input)?,
         })
     }
 
@@ -366,6 +433,9 @@ impl Record {
                 check_tier(*segment)
             }
             Record::BucketDestroy { .. } | Record::Marker => Ok(()),
+            Record::Page { .. } | Record::Paged { .. } | Record::Release { .. } => {
+                paged::validate(self)
+            }
         }
     }
 }
@@ -418,13 +488,13 @@ impl MoveSubject {
     }
 }
 
-fn encode_blob_name(out: &mut Encoder<'_>, bucket: BucketId, key: &[u8]) {
+pub(super) fn encode_blob_name(out: &mut Encoder<'_>, bucket: BucketId, key: &[u8]) {
     out.u32(bucket.0);
     out.len16(key.len());
     out.u16(0);
 }
 
-fn decode_blob_name(input: &mut Decoder<'_>) -> Result<(BucketId, usize)> {
+pub(super) fn decode_blob_name(input: &mut Decoder<'_>) -> Result<(BucketId, usize)> {
     let bucket = BucketId(input.u32("bucket")?);
     let key_len = input.u16("key_len")?;
     input.zeros(2, "reserved")?;

@@ -5,12 +5,13 @@ use std::ops::RangeInclusive;
 
 use crate::error::Result;
 use crate::io::Device;
-use crate::limits::{BLOCK, CHECK_BLOCK};
+use crate::limits::BLOCK;
 use crate::log::batch::{BatchExpect, BatchFault, BatchView, decode_header, peek_header_len};
 use crate::log::reader::ForwardReader;
+use crate::log::record::BufferDef;
 use crate::log::superblock::{Cut, LogStart};
 use crate::log::tail::{Ahead, LogTail};
-use crate::types::{BatchSeq, Epoch, Location, Place, TierSegment, Uuid};
+use crate::types::{BatchSeq, Epoch, Place, TierSegment, Uuid};
 
 /// A search for batches beyond the log's end is given up after so many bytes without one: more
 /// than any batch of ordinary records takes, so that a bad one does not hide those behind it.
@@ -252,15 +253,13 @@ impl<'a> Landing<'a> {
         Landing { readers: devices.iter().map(reader).collect() }
     }
 
-    /// Whether the stored bytes at a place match these checksums of theirs.
-    pub fn has(&mut self, location: Location, stored_len: u32, checks: &[u32]) -> Result<bool> {
-        let Place::Device { tier, offset } = location.place() else { return Ok(false) };
+    /// Whether the stored bytes of a buffer are there.
+    pub fn has(&mut self, def: &BufferDef) -> Result<bool> {
+        let Place::Device { tier, offset } = def.location.place() else { return Ok(false) };
         // What a lost tier held says nothing about the log: blobs there answer for themselves.
         let Some(reader) = self.readers.get_mut(tier.index()) else { return Ok(false) };
         let Some(reader) = reader else { return Ok(true) };
-        let stored = reader.bytes(offset, stored_len as usize)?;
-        Ok(stored.len() == stored_len as usize
-            && stored.chunks(CHECK_BLOCK).map(crc32fast::hash).eq(checks.iter().copied()))
+        Ok(def.matches(reader.bytes(offset, def.stored_len as usize)?))
     }
 }
 

@@ -175,12 +175,16 @@ impl Place {
 }
 
 fn consider_record(record: &Record, collector: &mut Collector<'_>) {
-    let (Record::Put { bucket, key, version, extents, buffers, .. }
-    | Record::Splice { bucket, key, version, extents, buffers, .. }) = record
-    else {
-        return;
+    let (bucket, key, version, extents) = match record {
+        Record::Put { bucket, key, version, extents, .. }
+        | Record::Splice { bucket, key, version, extents, .. } => {
+            (bucket, key, version, &extents[..])
+        }
+        // Where their buffers stand in the value, the pages know.
+        Record::Page { bucket, key, version, .. } => (bucket, key, version, &[][..]),
+        _ => return,
     };
-    for def in buffers {
+    for def in record.buffers() {
         let first = extents.iter().find(|extent| extent.buffer == def.id);
         collector.consider(&Candidate {
             bucket: *bucket,
@@ -217,6 +221,7 @@ async fn walk_index(core: &Core, exec: &dyn Exec, collector: &mut Collector<'_>)
             exec.yield_now().await;
         }
     }
+    collector.take_rows_of_pages(&inside);
 }
 
 /// The error for bytes that do not match.

@@ -4,7 +4,8 @@
 //! * [`plan`]: what to do next (pure), from [`facts`]. [`backoff`]: what to leave alone for now.
 //! * [`relocate`]: empties a segment: [`census`] and [`occupants`] find who lives there, [`pack`]
 //!   and [`mover`] take them elsewhere.
-//! * [`promote`]: what was read from a slow tier. [`reserve`]: free slots in DRAM.
+//! * [`promote`]: what was read from a slow tier. [`reserve`]: free slots in DRAM. [`release`]:
+//!   extent pages that no blob refers to any more.
 //! * [`run`]: the loops.
 
 pub mod backoff;
@@ -16,6 +17,7 @@ pub mod occupants;
 pub mod pack;
 pub mod plan;
 pub mod promote;
+pub mod release;
 pub mod relocate;
 pub mod reserve;
 pub mod run;
@@ -57,6 +59,8 @@ pub struct OrganizerCounters {
     pub moved_bytes: AtomicU64,
     /// Copies that came too late.
     pub lost_races: AtomicU64,
+    /// Extent pages released.
+    pub released_pages: AtomicU64,
     /// Slots taken out of DRAM.
     pub dram_evictions: AtomicU64,
     /// Buffers that did not match their checksums when they were to be moved. They are left
@@ -85,6 +89,8 @@ pub struct OrganizerStats {
     pub moved_bytes: u64,
     /// Copies that came too late.
     pub lost_races: u64,
+    /// Extent pages released.
+    pub released_pages: u64,
     /// Slots taken out of DRAM.
     pub dram_evictions: u64,
     /// Buffers that did not match their checksums when they were to be moved.
@@ -176,6 +182,7 @@ impl OrganizerHandle {
             promotions: get(&counters.promotions),
             moved_bytes: get(&counters.moved_bytes),
             lost_races: get(&counters.lost_races),
+            released_pages: get(&counters.released_pages),
             dram_evictions: get(&counters.dram_evictions),
             corrupt_buffers: get(&counters.corrupt_buffers),
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::core::{BufferName, Core};
 use crate::index::entry::Entry;
 use crate::index::state::{BlobState, Buffer, Map, Value};
+use crate::index::table::RowView;
 use crate::io::runtime::Nanos;
 use crate::limits::PARTITIONS;
 use crate::log::record::MoveSubject;
@@ -172,9 +173,9 @@ impl<'a> Collector<'a> {
     pub fn rows_inside(&self) -> HashSet<BufferId> {
         let mut inside = HashSet::new();
         for shard in 0..PARTITIONS {
-            self.core.table.for_each_in(shard, |row| {
-                if self.covers(row.location) {
-                    inside.insert(row.id);
+            self.core.table.for_each_in(shard, |RowView { buffer, .. }| {
+                if self.covers(buffer.location) {
+                    inside.insert(buffer.id);
                 }
             });
         }
@@ -188,6 +189,24 @@ impl<'a> Collector<'a> {
                 let name = BufferName { value_offset: extent.value_offset, ..holder.name.clone() };
                 self.take_row(extent.buffer, name, holder.score);
             }
+        }
+    }
+
+    /// Takes the rows of `inside` that no map in memory holds: extent pages, and what these name.
+    /// Whose they are is not asked of the pages, which would have to be read.
+    pub fn take_rows_of_pages(&mut self, inside: &HashSet<BufferId>) {
+        // In a fixed order: the simulator must not see that of a hash set.
+        let mut rows: Vec<BufferId> = inside.difference(&self.seen).copied().collect();
+        rows.sort_unstable();
+        for id in rows {
+            let name = BufferName {
+                bucket: BucketId(0),
+                key: Arc::from([]),
+                version: Version(0),
+                value_offset: 0,
+                table: true,
+            };
+            self.take_row(id, name, 0.0);
         }
     }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::core::{BufferName, Core};
 use crate::error::Result;
 use crate::index::entry::Entry;
-use crate::index::state::{Buffer, Value};
+use crate::index::extents::Extent;
+use crate::index::state::{Buffer, Map, PagedMap, Value};
 use crate::io::exec::{Class, Exec};
 use crate::organizer::facts::{sample_mean_score, tier_to_promote_to};
 use crate::organizer::mover::{Mover, Temperature};
@@ -113,27 +114,57 @@ fn find(core: &Core, hash: u64) -> Vec<Held> {
                     let pin = || core.space.pin(lone.location);
                     found.extend(held(name_of(entry, false), lone.clone(), score, pin));
                 }
-                Value::Mapped(map) => maps.push((map.clone(), name_of(entry, true), score)),
+                Value::Mapped(map) => {
+                    maps.push((Large::Mapped(map.clone()), name_of(entry, true), score));
+                }
+                Value::Paged(map) => {
+                    maps.push((Large::Paged(map.clone()), name_of(entry, true), score));
+                }
                 Value::Absent | Value::Zeros => {}
             }
         }
     }
     for (map, name, score) in maps {
-        let mut seen = HashSet::new();
-        for extent in map.extents() {
-            if found.len() >= BUFFERS_MAX {
-                break;
-            }
-            if !seen.insert(extent.buffer) {
-                continue;
-            }
-            let name = BufferName { value_offset: extent.value_offset, ..name.clone() };
-            if let Some((buffer, pin)) = core.table.pin(extent.buffer) {
-                found.extend(held(name, buffer, score, || pin));
+        match map {
+            Large::Mapped(map) => take_slower(core, map.extents(), &name, score, &mut found),
+            Large::Paged(map) => {
+                // Whoever read the buffers has read their pages: the others are not looked for.
+                let pages = map.pages().iter().filter_map(|part| core.pages.peek(part.page?));
+                for page in pages {
+                    take_slower(core, &page.extents, &name, score, &mut found);
+                }
             }
         }
     }
     found
+}
+
+/// A map of buffers in the table.
+enum Large {
+    Mapped(Arc<Map>),
+    Paged(Arc<PagedMap>),
+}
+
+fn take_slower(
+    core: &Core,
+    extents: &[Extent],
+    name: &BufferName,
+    score: f32,
+    found: &mut Vec<Held>,
+) {
+    let mut seen = HashSet::new();
+    for extent in extents {
+        if found.len() >= BUFFERS_MAX {
+            return;
+        }
+        if !seen.insert(extent.buffer) {
+            continue;
+        }
+        let name = BufferName { value_offset: extent.value_offset, ..name.clone() };
+        if let Some((buffer, pin)) = core.table.pin(extent.buffer) {
+            found.extend(held(name, buffer, score, || pin));
+        }
+    }
 }
 
 fn name_of(entry: &Entry, table: bool) -> BufferName {

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use crate::core::Core;
 use crate::error::Result;
 use crate::index::state::{Buffer, Checks};
+use crate::index::table::to_record;
 use crate::io::exec::Exec;
-use crate::limits::{BLOCK, BUFFER_SIZE_MAX, CHECK_BLOCK};
+use crate::limits::{BLOCK, BUFFER_SIZE_MAX};
 use crate::organizer::census::{self, Census, corrupt};
 use crate::organizer::device::read;
 use crate::organizer::mover::{Mover, Tally, Temperature};
@@ -164,7 +165,7 @@ async fn read_span(
                 continue;
             }
         };
-        if verify(&occupant.buffer.checks, stored) {
+        if verify(&occupant.buffer, stored) {
             let stored = stored.to_vec();
             verified.push((occupant, stored));
         } else if core.organizer.note_damage(occupant.buffer.location) {
@@ -207,15 +208,10 @@ fn stored_bytes<'a>(
     &memory.as_slice()[at..at + buffer.stored_len as usize]
 }
 
-/// Whether stored bytes match their checksums: all of them, each block.
-pub fn verify(checks: &Checks, stored: &[u8]) -> bool {
-    let checks = checks.as_slice();
-    !checks.is_empty()
-        && checks.len() == stored.len().div_ceil(CHECK_BLOCK)
-        && stored
-            .chunks(CHECK_BLOCK)
-            .zip(checks)
-            .all(|(block, check)| crc32fast::hash(block) == *check)
+/// Whether these are all of a buffer's stored bytes: by its checksums, or by that of the whole
+/// where the others stand in a page.
+pub fn verify(buffer: &Buffer, stored: &[u8]) -> bool {
+    buffer.checks != Checks::Unwritten && to_record(buffer).matches(stored)
 }
 
 #[cfg(test)]
@@ -249,11 +245,14 @@ mod tests {
     #[test]
     fn bytes_are_moved_only_if_every_check_block_matches() {
         let mut bytes: Vec<u8> = (0..50_000u32).map(|n| n as u8).collect();
-        let checks = Checks::from_slice(&checksums(&bytes).0);
-        assert!(verify(&checks, &bytes));
+        let (checks, logical_crc) = checksums(&bytes);
+        let whole = Buffer { logical_crc, ..at(4096, 50_000).buffer };
+        let buffer = Buffer { checks: Checks::from_slice(&checks), ..whole.clone() };
+        let in_page = Buffer { checks: Checks::InPages, ..whole.clone() };
+        assert!(verify(&buffer, &bytes) && verify(&in_page, &bytes));
         bytes[40_000] ^= 1;
-        assert!(!verify(&checks, &bytes));
-        assert!(!verify(&checks, &bytes[..16384]), "too short");
-        assert!(!verify(&Checks::Unwritten, &[]));
+        assert!(!verify(&buffer, &bytes) && !verify(&in_page, &bytes));
+        assert!(!verify(&buffer, &bytes[..16384]), "too short");
+        assert!(!verify(&Buffer { checks: Checks::Unwritten, ..whole }, &bytes));
     }
 }

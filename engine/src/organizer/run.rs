@@ -14,6 +14,7 @@ use crate::organizer::facts::{Memory, gather, sample_mean_score, tier_to_promote
 use crate::organizer::mover::Mover;
 use crate::organizer::plan::{Need, Plan, plan};
 use crate::organizer::promote::serve_hints;
+use crate::organizer::release::release_pages;
 use crate::organizer::relocate::{Job, Outcome, relocate};
 use crate::organizer::reserve::{fault_ahead, keep_slots_free};
 use crate::placement::policy::PlacementPolicy;
@@ -42,6 +43,8 @@ pub async fn run(
     if core.is_persistent() {
         let promoting = serve_hints(core.clone(), exec.clone(), devices.clone(), policy.clone());
         ends.push(start(&*exec, Class::Background, Box::pin(promoting)));
+        let releasing = release_pages(core.clone(), exec.clone());
+        ends.push(start(&*exec, Class::Space, Box::pin(releasing)));
         Organizer::new(core, exec, devices, policy).keep_space_free().await;
     }
     for end in ends {

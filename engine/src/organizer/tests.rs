@@ -16,11 +16,12 @@ use crate::io::runtime::{Actor, Runtime, Turn};
 use crate::io::sim::SimWorld;
 use crate::io::sim_device::SimDevice;
 use crate::io::{Device, Devices};
-use crate::limits::{BLOCK, PARTITIONS, STRIPES};
+use crate::limits::{BLOCK, PAGE_EXTENTS_DEFAULT, PARTITIONS, STRIPES};
 use crate::log::batch::{BatchIdentity, BatchItem, encode, layout};
 use crate::log::record::{BufferDef, Extent, Record, SegmentKind};
 use crate::log::segment::{SegmentHeader, SegmentIdentity};
 use crate::organizer::{HINTS_MAX, OrganizerHandle, census, start};
+use crate::paging::cache::PageCache;
 use crate::shard::apply;
 use crate::shard::log_owner::Effect;
 use crate::tier::dram::{DirRange, Dram, Fresh, PublishHead};
@@ -91,6 +92,7 @@ impl World {
             devices,
             pool: BufferPool::new(16 << 20),
             table: Arc::new(BufferTable::new(PARTITIONS, space.clone(), budget.clone())),
+            pages: PageCache::new(1 << 20),
             index: Index::new(7, &dram, budget),
             space,
             dram,
@@ -103,6 +105,7 @@ impl World {
                 buffer_size: 1 << 20,
                 flush_interval: Duration::from_secs(1),
                 checksum_at_entry: false,
+                page_extents: PAGE_EXTENTS_DEFAULT,
                 memory_budget: 1 << 30,
                 read_only: None,
             },

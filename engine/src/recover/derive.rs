@@ -8,12 +8,13 @@ use parking_lot::Mutex;
 
 use crate::error::{Result, fail};
 use crate::index::Index;
-use crate::index::state::{Buffer, Map, Value};
+use crate::index::state::{Buffer, Checks, Map, PagedMap, Value};
+use crate::index::table::RowView;
 use crate::limits::PARTITIONS;
 use crate::log::record::SegmentKind;
 use crate::log::tail::LogTail;
 use crate::recover::Target;
-use crate::recover::replay::{Replay, StagedMap};
+use crate::recover::replay::{Parts, Replay, StagedMap};
 use crate::tier::space::{SegmentState, Space, footprint};
 use crate::types::{BucketId, Place, SegmentId, TierId, TierSegment};
 
@@ -57,7 +58,16 @@ pub(super) fn finish(
     runtime.in_parallel(lanes, &|lane| {
         let mut sums = Sums::new(target.space);
         for shard in (lane..PARTITIONS).step_by(lanes) {
-            target.table.for_each_in(shard, |buffer| sums.count_live(target.space, buffer));
+            let mut result = Ok(());
+            target.table.for_each_in(shard, |RowView { buffer, .. }| {
+                if result.is_ok() {
+                    result = check_place(target.space, buffer);
+                }
+                if result.is_ok() {
+                    sums.count_live(target.space, buffer);
+                }
+            });
+            result?;
         }
         all_sums.lock().push(sums);
         Ok(())
@@ -129,16 +139,30 @@ impl Sums {
 }
 
 fn make_map(target: &Target<'_>, staged: StagedMap) -> Result<()> {
-    for extent in &staged.extents {
-        let Some(buffer) = target.table.get(extent.buffer) else {
-            let id = extent.buffer.0;
-            fail!(Corrupt, "a blob names buffer {id}, which no record defines");
-        };
-        check_place(target.space, &buffer)?;
-    }
+    let value = match staged.parts {
+        Parts::Extents(extents) => {
+            for extent in &extents {
+                let id = extent.buffer.0;
+                match target.table.get(extent.buffer) {
+                    Some(buffer) if buffer.checks != Checks::InPages => {}
+                    Some(_) => fail!(Corrupt, "no page has the checksums of buffer {id}"),
+                    None => fail!(Corrupt, "a blob names buffer {id}, which no record defines"),
+                }
+            }
+            Value::Mapped(Arc::new(Map::new(extents, target.table)))
+        }
+        Parts::Pages(pages) => {
+            for id in pages.iter().filter_map(|part| part.page) {
+                if !target.table.is_page(id) {
+                    fail!(Corrupt, "a blob names extent page {}, which no record defines", id.0);
+                }
+            }
+            Value::Paged(Arc::new(PagedMap::new(pages, target.table)))
+        }
+    };
     let mut stripe = target.index.lock(staged.hash);
     if let Some(entry) = stripe.get(staged.hash, staged.bucket, &staged.key) {
-        entry.visible.value = Value::Mapped(Arc::new(Map::new(staged.extents, target.table)));
+        entry.visible.value = value;
     }
     Ok(())
 }

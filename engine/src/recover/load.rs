@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::error::{Error, Result, fail};
 use crate::index::Index;
-use crate::index::table::from_record;
+use crate::index::table::{RowView, from_record};
 use crate::io::buffer::AlignedBuf;
 use crate::limits::{BLOCK, PARTITIONS};
-use crate::log::checkpoint::{PartitionIdentity, PartitionView};
+use crate::log::checkpoint::{BlobMap, BufferEntry, PartitionIdentity, PartitionView};
 use crate::log::root::{PartitionRef, Root};
 use crate::log::superblock::{Chunk, RootRef, Superblock};
 use crate::recover::Target;
@@ -69,18 +69,22 @@ pub(super) fn partition(
         if Index::partition(hash) != number {
             fail!(Corrupt, "a blob of another partition stands in partition {number}");
         }
-        let value = match lone_of(&blob.extents, &blob.buffers, blob.len) {
-            Some(lone) => Content::Lone(lone),
-            None => {
-                blob.buffers.iter().for_each(|def| target.table.load(from_record(def)));
-                Content::of(blob.extents)
-            }
+        let value = match blob.map {
+            BlobMap::Paged(pages) => Content::Paged(pages),
+            BlobMap::Inline { extents, buffers } => match lone_of(&extents, &buffers, blob.len) {
+                Some(lone) => Content::Lone(lone),
+                None => {
+                    buffers.iter().for_each(|def| target.table.load(from_record(def)));
+                    Content::of(extents)
+                }
+            },
         };
         let (version, len) = (blob.version, blob.len);
         replay.put(hash, blob.bucket, blob.key, Blob { version, len, value });
     }
-    for def in view.buffers() {
-        target.table.load(from_record(&def?));
+    for entry in view.buffers() {
+        let BufferEntry { def, named, is_page } = entry?;
+        target.table.load_row(RowView { buffer: &from_record(&def), named, is_page });
     }
     Ok(())
 }

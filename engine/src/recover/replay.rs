@@ -6,7 +6,6 @@
 //! concerns them, in the log's order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -16,8 +15,9 @@ use crate::error::{Result, fail};
 use crate::index::Index;
 use crate::index::entry::Logged;
 use crate::index::extents::{self, Extent};
+use crate::index::pages::{self, PageRef};
 use crate::index::state::{BlobState, Buffer, Value, is_lone, whole};
-use crate::index::table::{BufferTable, from_record};
+use crate::index::table::{BufferTable, from_record, to_record};
 use crate::io::runtime::Runtime;
 use crate::limits::PARTITIONS;
 use crate::log::batch::BatchView;
@@ -35,6 +35,7 @@ pub(super) enum Content {
     Zeros,
     Lone(Buffer),
     Mapped(Vec<Extent>),
+    Paged(Vec<PageRef>),
 }
 
 /// A blob as a record or an image describes it.
@@ -49,7 +50,14 @@ pub(super) struct StagedMap {
     pub hash: u64,
     pub bucket: BucketId,
     pub key: Arc<[u8]>,
-    pub extents: Vec<Extent>,
+    pub parts: Parts,
+}
+
+/// What a map is made of.
+#[derive(Clone)]
+pub(super) enum Parts {
+    Extents(Vec<Extent>),
+    Pages(Vec<PageRef>),
 }
 
 impl StagedMap {
@@ -118,15 +126,16 @@ impl<'a> Replay<'a> {
         if let Ok(old) = maps.find_entry(hash, |map| map.is(hash, bucket, key)) {
             old.remove();
         }
-        let value = match blob.value {
-            Content::Zeros => Value::Zeros,
-            Content::Lone(buffer) => Value::Lone(buffer),
-            Content::Mapped(extents) => {
-                let map = StagedMap { hash, bucket, key: entry.key.clone(), extents };
-                maps.insert_unique(hash, map, |map| map.hash);
-                Value::Zeros
-            }
+        let (value, parts) = match blob.value {
+            Content::Zeros => (Value::Zeros, None),
+            Content::Lone(buffer) => (Value::Lone(buffer), None),
+            Content::Mapped(extents) => (Value::Zeros, Some(Parts::Extents(extents))),
+            Content::Paged(pages) => (Value::Zeros, Some(Parts::Pages(pages))),
         };
+        if let Some(parts) = parts {
+            let map = StagedMap { hash, bucket, key: entry.key.clone(), parts };
+            maps.insert_unique(hash, map, |map| map.hash);
+        }
         entry.visible = BlobState { version: blob.version, len: blob.len, value };
         entry.logged = Logged::Same;
     }
@@ -143,18 +152,34 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Version and extents of a blob.
-    fn state(&self, hash: u64, bucket: BucketId, key: &[u8]) -> Option<(Version, Vec<Extent>)> {
+    /// What a blob is made of: the version `base` of it, to which a record applies.
+    fn base_of(
+        &self,
+        seq: BatchSeq,
+        base: Version,
+        hash: u64,
+        bucket: BucketId,
+        key: &[u8],
+    ) -> Result<Parts> {
         let mut stripe = self.index.lock(hash);
-        let entry = stripe.get(hash, bucket, key)?;
+        let entry = stripe.get(hash, bucket, key);
+        let found = entry.as_ref().map(|entry| entry.visible.version);
+        let Some(entry) = entry.filter(|_| found == Some(base)) else {
+            fail!(
+                Corrupt,
+                "batch {} changes version {} of a blob, recovery has version {:?}",
+                seq.0,
+                base.0,
+                found.map(|version| version.0)
+            )
+        };
         let maps = self.maps[Index::partition(hash)].lock();
-        let extents = match entry.visible.lone() {
-            Some(lone) => vec![whole(lone)],
+        Ok(match entry.visible.lone() {
+            Some(lone) => Parts::Extents(vec![whole(lone)]),
             None => maps
                 .find(hash, |map| map.is(hash, bucket, key))
-                .map_or_else(Vec::new, |map| map.extents.clone()),
-        };
-        Some((entry.visible.version, extents))
+                .map_or_else(|| Parts::Extents(Vec::new()), |map| map.parts.clone()),
+        })
     }
 
     // ---- records --------------------------------------------------------------------------
@@ -220,9 +245,8 @@ impl<'a> Replay<'a> {
             Record::Splice { bucket, key, base, version, len, cut, extents, buffers } => {
                 self.define(lane, seq, buffers);
                 if let Some(hash) = self.concerns(lane, seq, *bucket, key) {
-                    let old = self.state(hash, *bucket, key);
-                    let extents = spliced(seq, old, *base, cut.clone(), extents, *len)?;
-                    let value = Content::of(extents);
+                    let old = self.base_of(seq, *base, hash, *bucket, key)?.extents(seq)?;
+                    let value = Content::of(extents::splice(&old, cut.clone(), extents, *len));
                     self.put(hash, *bucket, key, Blob { version: *version, len: *len, value });
                 }
             }
@@ -239,6 +263,50 @@ impl<'a> Replay<'a> {
             | Record::SegmentOpen { .. }
             | Record::SegmentFree { .. }
             | Record::Marker => {}
+            Record::Page { page, names, buffers, .. } => {
+                self.define(lane, seq, buffers);
+                if self.concerns_buffer(lane, seq, *page) {
+                    self.table.load_page(*page);
+                }
+                self.count_names(lane, seq, *page, names, true)?;
+            }
+            Record::Release { page, names } => {
+                if self.concerns_buffer(lane, seq, *page) {
+                    self.table.unload(*page);
+                }
+                self.count_names(lane, seq, *page, names, false)?;
+            }
+            Record::Paged { bucket, key, base, version, len, cut, pages } => {
+                if let Some(hash) = self.concerns(lane, seq, *bucket, key) {
+                    let pages = match base {
+                        Some(base) => {
+                            let old = self.base_of(seq, *base, hash, *bucket, key)?.pages(seq)?;
+                            pages::splice(&old, cut, pages)
+                        }
+                        None => pages.clone(),
+                    };
+                    let value = Content::Paged(pages);
+                    self.put(hash, *bucket, key, Blob { version: *version, len: *len, value });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A page that names these buffers appears, or is gone.
+    fn count_names(
+        &self,
+        lane: Lane,
+        seq: BatchSeq,
+        page: BufferId,
+        names: &[BufferId],
+        appears: bool,
+    ) -> Result<()> {
+        for id in names {
+            if self.concerns_buffer(lane, seq, *id) && !self.table.count_name(*id, appears) {
+                let (seq, page, id) = (seq.0, page.0, id.0);
+                fail!(Corrupt, "batch {seq}: buffer {id} cannot be counted for extent page {page}");
+            }
         }
         Ok(())
     }
@@ -272,7 +340,7 @@ impl<'a> Replay<'a> {
     pub fn has_landed(&self, batch: &BatchView, landing: &mut Landing<'_>) -> Result<bool> {
         for record in batch.records() {
             for def in record.buffers() {
-                if !landing.has(def.location, def.stored_len, &def.checks)? {
+                if !landing.has(def)? {
                     return Ok(false);
                 }
             }
@@ -280,7 +348,7 @@ impl<'a> Replay<'a> {
             let seq = batch.identity.seq;
             let moved = self.with_buffer(Lane::ALL, seq, subject, *from, |buffer| buffer.clone());
             if let Some(moved) = moved
-                && !landing.has(*to, moved.stored_len, moved.checks.as_slice())?
+                && !landing.has(&BufferDef { location: *to, ..to_record(&moved) })?
             {
                 return Ok(false);
             }
@@ -333,25 +401,20 @@ pub(super) fn lone_of(extents: &[Extent], buffers: &[BufferDef], len: u64) -> Op
     is_lone(extents, &buffer, len).then_some(buffer)
 }
 
-/// The extents of a blob after a splice.
-fn spliced(
-    seq: BatchSeq,
-    old: Option<(Version, Vec<Extent>)>,
-    base: Version,
-    cut: Range<u64>,
-    insert: &[Extent],
-    len: u64,
-) -> Result<Vec<Extent>> {
-    match old {
-        Some((version, extents)) if version == base => {
-            Ok(extents::splice(&extents, cut, insert, len))
+impl Parts {
+    /// The extents that a splice applies to.
+    fn extents(self, seq: BatchSeq) -> Result<Vec<Extent>> {
+        match self {
+            Parts::Extents(extents) => Ok(extents),
+            Parts::Pages(_) => fail!(Corrupt, "batch {} splices extents into pages", seq.0),
         }
-        other => fail!(
-            Corrupt,
-            "batch {} changes version {} of a blob, recovery has version {:?}",
-            seq.0,
-            base.0,
-            other.map(|(version, _)| version.0)
-        ),
+    }
+
+    /// The pages that a splice applies to.
+    fn pages(self, seq: BatchSeq) -> Result<Vec<PageRef>> {
+        match self {
+            Parts::Pages(pages) => Ok(pages),
+            Parts::Extents(_) => fail!(Corrupt, "batch {} splices pages into extents", seq.0),
+        }
     }
 }

@@ -6,10 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::core::{Change, Commit, Core, DramImage, MoveRequest, NewBuffer, Origin, Source};
+use crate::core::{
+    Change, Commit, Core, DramImage, MoveRequest, NewBuffer, Origin, PageCommit, ReleaseRequest,
+    Source,
+};
 use crate::error::{Error, Result};
 use crate::index::StripeInner;
-use crate::index::state::{BlobState, Map, Value, is_lone};
+use crate::index::state::{BlobState, Map, PagedMap, Value, is_lone};
 use crate::io::wait::{Sender, Wakes};
 use crate::log::record::{MoveSubject, Record};
 use crate::shard::log_owner::Effect;
@@ -67,6 +70,8 @@ impl Ack {
 pub fn apply(core: &Core, effect: Effect) -> Ack {
     match effect {
         Effect::Blob(commit) => apply_commit(core, *commit),
+        Effect::Page(commit) => apply_page(core, *commit),
+        Effect::Release(request) => apply_release(core, request),
         Effect::Move(request) => {
             apply_move(core, request);
             Ack::None
@@ -84,6 +89,12 @@ pub fn apply(core: &Core, effect: Effect) -> Ack {
 pub fn fail(core: &Core, effect: Effect, error: &Error) {
     match effect {
         Effect::Blob(commit) => drop_commit(core, *commit, Err(error.clone())),
+        Effect::Page(commit) => {
+            // What was written for it is dead before anybody is told.
+            drop(commit.buffers);
+            commit.reply.send(Err(error.clone()));
+        }
+        Effect::Release(request) => request.reply.send(Err(error.clone())),
         Effect::Move(request) => {
             core.space.bytes_dead(request.to, request.stored_len);
             request.reply.send(Err(error.clone()));
@@ -96,6 +107,8 @@ pub fn fail(core: &Core, effect: Effect, error: &Error) {
 fn apply_commit(core: &Core, commit: Commit) -> Ack {
     let Commit { hash, bucket, key, version, change, origin, reply, .. } = commit;
     let mut dram = None;
+    // New pages: held until the blob's map counts on them.
+    let mut _holds = Vec::new();
     let old;
     {
         let mut stripe = core.index.lock(hash);
@@ -112,6 +125,11 @@ fn apply_commit(core: &Core, commit: Commit) -> Ack {
                 }
                 BlobState { version, len, value: value_of(core, len, extents, buffers) }
             }
+            Change::Paged { len, pages, holds, .. } => {
+                _holds = holds;
+                let map = PagedMap::new(pages, &core.table);
+                BlobState { version, len, value: Value::Paged(Arc::new(map)) }
+            }
         };
         old = entry.set_logged(state, &core.space);
     }
@@ -123,6 +141,33 @@ fn apply_commit(core: &Core, commit: Commit) -> Ack {
             Ack::Reply(reply)
         }
     }
+}
+
+/// An extent page stands in the table from now on, and counts on the buffers that it names.
+fn apply_page(core: &Core, commit: PageCommit) -> Ack {
+    let PageCommit { page, names, buffers, slots, hold, reply, keep, .. } = commit;
+    for new in buffers {
+        match new.buffer.id == page {
+            true => core.table.define_page(new.keep()),
+            false => core.table.define(new.keep()),
+        }
+    }
+    core.table.name_by_page(&names);
+    hold.set_defined();
+    // Whoever still sees these buffers, in whatever version, finds them on a device now.
+    for (slot, buffer) in slots {
+        core.dram.mark_clean(slot, buffer);
+    }
+    drop(keep);
+    Ack::Reply(reply)
+}
+
+/// A condemned page is gone.
+fn apply_release(core: &Core, request: ReleaseRequest) -> Ack {
+    if core.table.release_page(request.page, &request.names) {
+        core.pages.forget(request.page);
+    }
+    Ack::Reply(request.reply)
 }
 
 /// The value of these extents. Its new buffers go to the table, unless one is the whole value.
@@ -189,7 +234,8 @@ fn finish_behind(
 fn is_dirty_in(core: &Core, state: &BlobState, slot: SlotId, buffer: BufferId) -> bool {
     let here = Location::dram(slot);
     match &state.value {
-        Value::Absent | Value::Zeros => false,
+        // What pages name is on a device.
+        Value::Absent | Value::Zeros | Value::Paged(_) => false,
         Value::Lone(lone) => lone.location == here,
         Value::Mapped(map) => {
             map.extents().iter().any(|extent| extent.buffer == buffer)

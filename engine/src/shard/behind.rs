@@ -19,10 +19,11 @@ use crate::index::entry::Entry;
 use crate::index::state::{BlobState, Buffer, Checks, Value, checksums};
 use crate::io::runtime::Nanos;
 use crate::io::wait::{Sender, WaitList, first, oneshot};
+use crate::paging::write::{Author, Material, Written, write_pages};
 use crate::shard::ShardContext;
 use crate::shard::write::ValueWriter;
 use crate::tier::dram::OwnedPin;
-use crate::types::{BufferId, Durability, Place};
+use crate::types::{BufferId, Durability, Place, SlotId};
 
 /// Keys of one shard written behind at the same time.
 const RUNNING_MAX: usize = 64;
@@ -287,7 +288,8 @@ fn snapshot(core: &Core, entry: &Entry) -> Snapshot {
         pin.map(|pin| (buffer, pin))
     };
     let pins = match &entry.visible.value {
-        Value::Absent | Value::Zeros => Vec::new(),
+        // What pages name is on a device.
+        Value::Absent | Value::Zeros | Value::Paged(_) => Vec::new(),
         Value::Lone(buffer) => pin(buffer.clone()).into_iter().collect(),
         Value::Mapped(map) => {
             map.buffers().filter_map(|id| core.table.get(id)).filter_map(pin).collect()
@@ -301,14 +303,16 @@ async fn write_snapshot(
     context: &Rc<ShardContext>,
     writer: &Rc<ValueWriter>,
     hash: u64,
-    snapshot: Snapshot,
+    mut snapshot: Snapshot,
 ) -> Result<()> {
     let core = &context.core;
     let version = snapshot.state.version;
     let mut slots = Vec::with_capacity(snapshot.pins.len());
     let mut buffers = Vec::with_capacity(snapshot.pins.len());
     let mut inline_bytes = 0;
-    for (buffer, pin) in snapshot.pins {
+    // What pages name does not ride in the log.
+    let is_large = snapshot.state.extent_count() > core.settings.inline_extents_max() as u64;
+    for (buffer, pin) in std::mem::take(&mut snapshot.pins) {
         slots.push((pin.slot(), buffer.id));
         let table = matches!(snapshot.state.value, Value::Mapped(_));
         let name = BufferName {
@@ -318,20 +322,10 @@ async fn write_snapshot(
             key: snapshot.key.clone(),
             version,
         };
-        let inline = may_ride_inline(&mut inline_bytes, pin.len());
+        let inline = !is_large && may_ride_inline(&mut inline_bytes, pin.len());
         buffers.push(write_buffer(context, writer, buffer, pin, name, inline).await?);
     }
-    let change = if snapshot.state.exists() {
-        Change::Put {
-            len: snapshot.state.len,
-            extents: snapshot.state.extents(),
-            buffers,
-            splice: None,
-            dram: None,
-        }
-    } else {
-        Change::Delete
-    };
+    let change = change_to(core, hash, &snapshot, buffers, &slots).await?;
     let (reply, done) = oneshot();
     let commit = Commit {
         hash,
@@ -351,6 +345,43 @@ async fn write_snapshot(
         Ok(result) => result,
         Err(_) => Err(Error::new(ErrorKind::Closed, "the log stopped during write-behind")),
     }
+}
+
+/// The change that logs a snapshot whose bytes are written, in pages if its map is large.
+async fn change_to(
+    core: &Core,
+    hash: u64,
+    snapshot: &Snapshot,
+    buffers: Vec<NewBuffer>,
+    slots: &[(SlotId, BufferId)],
+) -> Result<Change> {
+    let Snapshot { key, bucket, state, .. } = snapshot;
+    if !state.exists() {
+        return Ok(Change::Delete);
+    }
+    let (len, extents) = (state.len, state.extents_in_memory());
+    if extents.len() <= core.settings.inline_extents_max() {
+        return Ok(Change::Put { len, extents, buffers, splice: None, dram: None });
+    }
+    let mut material = Material {
+        slots: slots.iter().map(|(slot, id)| (*id, *slot)).collect(),
+        new: buffers.into_iter().map(|new| (new.buffer.id, new)).collect(),
+        ..Material::default()
+    };
+    for extent in &extents {
+        // The state's map holds its rows, and they their checksums.
+        if !material.new.contains_key(&extent.buffer)
+            && let Some(row) = core.table.get(extent.buffer)
+        {
+            material.old.insert(row.id, (row.stored_len, row.checks));
+        }
+    }
+    let author = Author { hash, bucket: *bucket, key, version: state.version, keep: state };
+    let Written { mut pages, holds } = write_pages(core, &author, &extents, true, material).await?;
+    if let Some(first) = pages.first_mut() {
+        first.start = 0;
+    }
+    Ok(Change::Paged { len, pages, splice: None, holds })
 }
 
 async fn write_buffer(

@@ -10,9 +10,9 @@ use std::rc::Rc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
-use crate::index::table::to_record;
+use crate::index::table::{RowView, to_record};
 use crate::limits::{BLOCK, PARTITIONS};
-use crate::log::checkpoint::{PartitionEncoder, PartitionIdentity, PartitionView};
+use crate::log::checkpoint::{BufferEntry, PartitionEncoder, PartitionIdentity, PartitionView};
 use crate::log::record::SegmentKind;
 use crate::log::root::{PartitionRef, Root, SegmentEntry};
 use crate::log::superblock::{Chunk, LogStart, RootRef, SUPERBLOCK_SLOTS, Superblock};
@@ -185,21 +185,22 @@ impl LogOwner {
             let stripe = core.index.lock_number(number);
             for entry in stripe.iter() {
                 let Some(state) = entry.logged_state() else { continue };
+                let (bucket, key, version, len) =
+                    (entry.bucket, &entry.key, state.version, state.len);
+                if let Some(map) = state.paged() {
+                    encoder.push_paged_blob(bucket, key, version, len, map.pages())?;
+                    continue;
+                }
                 let defs: Vec<_> = state.lone().map(to_record).into_iter().collect();
-                encoder.push_blob(
-                    entry.bucket,
-                    &entry.key,
-                    state.version,
-                    state.len,
-                    &state.extents(),
-                    &defs,
-                )?;
+                let extents = state.extents_in_memory();
+                encoder.push_blob(bucket, key, version, len, &extents, &defs)?;
             }
         }
         let mut result = Ok(());
-        core.table.for_each_in(partition, |buffer| {
+        core.table.for_each_in(partition, |RowView { buffer, named, is_page }| {
             if !buffer.is_dirty() && result.is_ok() {
-                result = encoder.push_buffer(&to_record(buffer));
+                result =
+                    encoder.push_buffer(&BufferEntry { def: to_record(buffer), named, is_page });
             }
         });
         result?;

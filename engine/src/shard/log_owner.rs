@@ -10,15 +10,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::core::{Change, Commit, Core, MoveRequest, Payload, Source};
+use crate::core::{
+    Change, Commit, Core, MoveRequest, NewBuffer, PageCommit, Payload, ReleaseRequest, Source,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::table::to_record;
 use crate::io::buffer::AlignedBuf;
 use crate::io::wait::{Sender, WaitList, Wakes};
-use crate::limits::UNFLUSHED_MAX;
+use crate::limits::{UNFLUSHED_MAX, VALUE_LEN_MAX};
 use crate::log::batch::{BatchIdentity, BatchItem, encode, layout};
-use crate::log::record::Record;
-use crate::log::record::SegmentKind;
+use crate::log::record::{BufferDef, Record, SegmentKind};
 use crate::log::superblock::Superblock;
 use crate::log::tail::{Ahead, LogTail};
 use crate::shard::apply::{self, Ack};
@@ -54,6 +55,10 @@ pub(super) struct Queued {
 pub enum Effect {
     /// A blob has a new state.
     Blob(Box<Commit>),
+    /// An extent page is in use.
+    Page(Box<PageCommit>),
+    /// An extent page is gone.
+    Release(ReleaseRequest),
     /// A buffer has moved.
     Move(MoveRequest),
     /// A bucket has come or gone.
@@ -62,6 +67,20 @@ pub enum Effect {
     Flush(Sender<Result<()>>),
     /// Nothing.
     Quiet,
+}
+
+impl Effect {
+    /// The buffers that appear with the record.
+    fn new_buffers(&mut self) -> &mut [NewBuffer] {
+        match self {
+            Effect::Blob(commit) => match &mut commit.change {
+                Change::Put { buffers, .. } => buffers,
+                Change::Paged { .. } | Change::Delete => &mut [],
+            },
+            Effect::Page(commit) => &mut commit.buffers,
+            _ => &mut [],
+        }
+    }
 }
 
 /// A batch being written.
@@ -182,6 +201,31 @@ impl LogOwner {
         let mut commit = Box::new(commit);
         let (record, payloads) = record_of(&mut commit);
         self.push(record, payloads, Effect::Blob(commit), level);
+    }
+
+    /// Queues an extent page. Its record carries no payloads, nor does that of the blob: so neither
+    /// waits for room, which their data might be in the way of, and they keep their order.
+    pub fn queue_page(&self, mut commit: PageCommit) {
+        let (mut defs, payloads) = definitions(&mut commit.buffers);
+        assert!(payloads.is_empty(), "a buffer of extent page {:?} rides in the log", commit.page);
+        // The page has the checks of the others.
+        let others = defs.iter_mut().filter(|def| def.id != commit.page);
+        others.for_each(|def| def.checks = Vec::new());
+        let record = Record::Page {
+            bucket: commit.bucket,
+            key: (*commit.key).into(),
+            version: commit.version,
+            page: commit.page,
+            names: commit.names.clone(),
+            buffers: defs,
+        };
+        self.push(record, payloads, Effect::Page(Box::new(commit)), Durability::Written);
+    }
+
+    /// Queues the end of an extent page.
+    pub fn queue_release(&self, request: ReleaseRequest) {
+        let record = Record::Release { page: request.page, names: request.names.clone() };
+        self.push(record, Vec::new(), Effect::Release(request), Durability::Written);
     }
 
     /// Queues a move.
@@ -427,30 +471,53 @@ impl LogOwner {
                 }
                 self.moving.borrow_mut().insert(id, request.to);
             }
-            Effect::Bucket(..) | Effect::Flush(_) | Effect::Quiet => {}
+            Effect::Page(_)
+            | Effect::Release(_)
+            | Effect::Bucket(..)
+            | Effect::Flush(_)
+            | Effect::Quiet => {}
         }
         Some(item)
     }
 
     /// Uses the difference instead of the whole map where the log holds exactly its base.
     fn shorten(&self, record: &mut Record, commit: &mut Commit, in_flight: Option<Version>) {
-        let Change::Put { splice: splice @ Some(_), .. } = &mut commit.change else { return };
-        let Some(splice) = splice.take() else { return };
-        let logged = apply::logged_version(self.core(), commit);
-        if in_flight.is_some() || logged != Some(splice.base) {
-            return;
+        let is_base = |base: Version| {
+            in_flight.is_none() && apply::logged_version(self.core(), commit) == Some(base)
+        };
+        match (&mut *record, &commit.change) {
+            (_, Change::Put { splice: Some(splice), .. }) if !is_base(splice.base) => {}
+            (_, Change::Paged { splice: Some(splice), .. }) if !is_base(splice.base) => {}
+            (
+                Record::Put { bucket, key, version, len, buffers, .. },
+                Change::Put { splice: Some(splice), .. },
+            ) => {
+                *record = Record::Splice {
+                    bucket: *bucket,
+                    key: std::mem::take(key),
+                    base: splice.base,
+                    version: *version,
+                    len: *len,
+                    cut: splice.cut.clone(),
+                    extents: splice.extents.clone(),
+                    buffers: std::mem::take(buffers),
+                };
+            }
+            (
+                Record::Paged { base, cut, pages, .. },
+                Change::Paged { splice: Some(splice), .. },
+            ) => {
+                *base = Some(splice.base);
+                *cut = splice.cut.clone();
+                *pages = splice.pages.clone();
+            }
+            _ => {}
         }
-        if let Record::Put { bucket, key, version, len, buffers, .. } = record {
-            *record = Record::Splice {
-                bucket: *bucket,
-                key: std::mem::take(key),
-                base: splice.base,
-                version: *version,
-                len: *len,
-                cut: splice.cut,
-                extents: splice.extents,
-                buffers: std::mem::take(buffers),
-            };
+        // Of no use any more.
+        match &mut commit.change {
+            Change::Put { splice, .. } => *splice = None,
+            Change::Paged { splice, .. } => *splice = None,
+            Change::Delete => {}
         }
     }
 
@@ -681,7 +748,11 @@ impl LogOwner {
             Effect::Move(request) => {
                 self.moving.borrow_mut().remove(&apply::subject_id(&request.subject));
             }
-            Effect::Bucket(..) | Effect::Flush(_) | Effect::Quiet => {}
+            Effect::Page(_)
+            | Effect::Release(_)
+            | Effect::Bucket(..)
+            | Effect::Flush(_)
+            | Effect::Quiet => {}
         }
     }
 
@@ -739,12 +810,8 @@ impl LogOwner {
 /// Sets the locations of the buffers that ride in the batch; their bytes are live from now on.
 /// Returns whether the record names data outside its batch.
 fn place_inline(core: &Core, item: &mut Queued) -> bool {
-    let Effect::Blob(commit) = &mut item.effect else {
-        return matches!(item.effect, Effect::Move(_));
-    };
-    let Change::Put { buffers, .. } = &mut commit.change else { return false };
-    let mut external = false;
-    for (new, def) in buffers.iter_mut().zip(item.record.buffers()) {
+    let mut external = matches!(item.effect, Effect::Move(_));
+    for (new, def) in item.effect.new_buffers().iter_mut().zip(item.record.buffers()) {
         match new.source {
             Source::Inline(_) => {
                 new.buffer.location = def.location;
@@ -763,10 +830,23 @@ fn place_inline(core: &Core, item: &mut Queued) -> bool {
 fn record_of(commit: &mut Commit) -> (Record, Vec<(usize, Payload)>) {
     let (bucket, version) = (commit.bucket, commit.version);
     let key: Box<[u8]> = (*commit.key).into();
-    let Change::Put { len, extents, buffers, .. } = &mut commit.change else {
-        return (Record::Delete { bucket, key, version }, Vec::new());
-    };
-    // The format wants definitions ascending by id.
+    match &mut commit.change {
+        Change::Delete => (Record::Delete { bucket, key, version }, Vec::new()),
+        Change::Put { len, extents, buffers, .. } => {
+            let (defs, payloads) = definitions(buffers);
+            let (len, extents) = (*len, extents.clone());
+            (Record::Put { bucket, key, version, len, extents, buffers: defs }, payloads)
+        }
+        Change::Paged { len, pages, .. } => {
+            let (len, pages, cut) = (*len, pages.clone(), 0..VALUE_LEN_MAX);
+            (Record::Paged { bucket, key, base: None, version, len, cut, pages }, Vec::new())
+        }
+    }
+}
+
+/// The definitions of new buffers, ascending by id as the format wants them, and the bytes of
+/// those that ride in the batch.
+fn definitions(buffers: &mut [NewBuffer]) -> (Vec<BufferDef>, Vec<(usize, Payload)>) {
     buffers.sort_by_key(|new| new.buffer.id);
     let mut payloads = Vec::new();
     let mut defs = Vec::with_capacity(buffers.len());
@@ -783,7 +863,5 @@ fn record_of(commit: &mut Commit) -> (Record, Vec<(usize, Payload)>) {
         }
         defs.push(to_record(&new.buffer));
     }
-    let record =
-        Record::Put { bucket, key, version, len: *len, extents: extents.clone(), buffers: defs };
-    (record, payloads)
+    (defs, payloads)
 }

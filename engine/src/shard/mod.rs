@@ -150,6 +150,8 @@ impl Shard {
             (Request::Run(task), _) => context.spawner.spawn(task(context.clone())),
             (Request::WriteBehind(reply), _) => behind::write_all(&context, reply),
             (Request::Commit(commit), Some(log)) => log.queue_commit(*commit),
+            (Request::Page(commit), Some(log)) => log.queue_page(*commit),
+            (Request::Release(request), Some(log)) => log.queue_release(request),
             (Request::Move(request), Some(log)) => log.queue_move(request),
             (Request::Bucket(record, reply), Some(log)) => log.queue_bucket(record, reply),
             (Request::SegmentOpened(at, generation, kind), Some(log)) => {

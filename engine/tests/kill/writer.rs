@@ -73,6 +73,7 @@ pub fn open(directory: &Path, io: IoChoice, shards: u16) -> Store {
         .flush_interval(Duration::from_millis(20))
         .shards(shards)
         .io(io)
+        .page_extents(2)
         .build()
         .unwrap();
     Store::open(directory.join("store"), config).unwrap()

@@ -1,6 +1,6 @@
 //! A caller: makes operations up, does them to the engine and to its model, compares.
 
-use isotherm::api::change::Edit;
+use isotherm::api::edit::Edit;
 use isotherm::limits::{BUFFER_SIZE_MAX, BUFFER_SIZE_MIN};
 use isotherm::{Bucket, BucketOptions, Durability, ErrorKind, ScanRange, Scope};
 

@@ -27,7 +27,7 @@ const OPS_FOR_EVERYTHING: u64 = 20_000;
 fn config(io: IoChoice, shards: u16) -> Config {
     let tiers = [Tier::dram(DRAM), Tier::nvme(NVME), Tier::hdd(HDD)];
     let builder = tiers.into_iter().fold(Config::builder(), |builder, tier| builder.tier(tier));
-    builder.shards(shards).io(io).build().unwrap()
+    builder.shards(shards).io(io).page_extents(4).build().unwrap()
 }
 
 /// Twice the NVMe tier, and far more than four times DRAM, over all callers.

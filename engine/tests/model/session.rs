@@ -1,7 +1,7 @@
 //! A store as a caller uses it: by blocking calls on threads, by futures in the simulator, and for
 //! some keys through a queue.
 
-use isotherm::api::change::Edit;
+use isotherm::api::edit::Edit;
 use isotherm::{
     Action, Bucket, BucketOptions, Completion, Durability, ErrorKind, OpMemory, Operation,
     PutOptions, Result, Scope, Store, Version,

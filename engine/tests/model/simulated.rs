@@ -77,6 +77,7 @@ fn config(shards: usize) -> ResolvedConfig {
         checksum_at_entry: false,
         read_only: None,
         missing_tiers: MissingTiers::Fail,
+        page_extents: 2,
     }
 }
 

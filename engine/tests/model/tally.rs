@@ -13,6 +13,9 @@ pub struct Tally {
     pub promotions: u64,
     pub cleanings: u64,
     pub dram_evictions: u64,
+    pub released_pages: u64,
+    pub page_hits: u64,
+    pub page_misses: u64,
     pub memory_puts: u64,
     pub memory_fallbacks: u64,
     pub dram_hits: u64,
@@ -31,6 +34,9 @@ impl Tally {
         self.promotions += organizer.promotions;
         self.cleanings += organizer.cleanings;
         self.dram_evictions += organizer.dram_evictions + stats.caller_evictions;
+        self.released_pages += organizer.released_pages;
+        self.page_hits += stats.page_hits;
+        self.page_misses += stats.page_misses;
         self.memory_puts += stats.memory_puts;
         self.memory_fallbacks += stats.memory_fallbacks;
         self.dram_hits += stats.dram_hits;
@@ -51,6 +57,9 @@ impl Tally {
             ("demotions", self.demotions),
             ("promotions", self.promotions),
             ("cleanings", self.cleanings),
+            ("releases of extent pages", self.released_pages),
+            ("extent pages in memory", self.page_hits),
+            ("reads of extent pages", self.page_misses),
             ("reopens", self.reopens),
             ("memory puts", self.memory_puts),
             ("DRAM misses", self.dram_misses),

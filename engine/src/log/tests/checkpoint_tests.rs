@@ -4,7 +4,9 @@ use super::random::Random;
 use super::{refuses_every_flip, refuses_every_prefix};
 use crate::error::{ErrorKind, Result};
 use crate::limits::PARTITIONS;
-use crate::log::checkpoint::{BlobEntry, PartitionEncoder, PartitionIdentity, PartitionView};
+use crate::log::checkpoint::{
+    BlobEntry, BlobMap, BufferEntry, PartitionEncoder, PartitionIdentity, PartitionView,
+};
 use crate::log::codec::seal;
 use crate::log::record::BufferDef;
 use crate::log::root::{ROOT_HEADER_LEN, Root};
@@ -14,13 +16,44 @@ struct Blob {
     bucket: BucketId,
     key: Box<[u8]>,
     version: Version,
-    map: (u64, Vec<crate::log::record::Extent>, Vec<BufferDef>),
+    len: u64,
+    map: BlobMap,
+}
+
+impl Blob {
+    fn random(random: &mut Random) -> Blob {
+        let (len, map) = match random.below(3) {
+            0 => {
+                let (len, pages) = random.pages(0);
+                (len, BlobMap::Paged(pages))
+            }
+            _ => {
+                let (len, extents, buffers) = random.map(0);
+                (len, BlobMap::Inline { extents, buffers })
+            }
+        };
+        let (bucket, key) = (BucketId(random.u32()), random.key());
+        Blob { bucket, key, version: Version(random.next()), len, map }
+    }
+}
+
+/// A page, a buffer that pages name, or one that a map has.
+fn buffer_entry(random: &mut Random, id: u64) -> BufferEntry {
+    let def = random.buffer_def(id);
+    match random.below(3) {
+        0 => BufferEntry { def, named: 0, is_page: true },
+        1 => {
+            let def = BufferDef { checks: Vec::new(), ..def };
+            BufferEntry { def, named: 1 + random.u32() / 2, is_page: false }
+        }
+        _ => BufferEntry { def, named: random.below(3) as u32, is_page: false },
+    }
 }
 
 struct Partition {
     identity: PartitionIdentity,
     blobs: Vec<Blob>,
-    buffers: Vec<BufferDef>,
+    buffers: Vec<BufferEntry>,
 }
 
 impl Partition {
@@ -29,15 +62,8 @@ impl Partition {
         let cut = BatchSeq(random.next());
         Partition {
             identity: PartitionIdentity { store: random.uuid(), partition, cut },
-            blobs: (0..random.below(most))
-                .map(|_| Blob {
-                    bucket: BucketId(random.u32()),
-                    key: random.key(),
-                    version: Version(random.next()),
-                    map: random.map(0),
-                })
-                .collect(),
-            buffers: (0..random.below(most)).map(|id| random.buffer_def(id)).collect(),
+            blobs: (0..random.below(most)).map(|_| Blob::random(random)).collect(),
+            buffers: (0..random.below(most)).map(|id| buffer_entry(random, id)).collect(),
         }
     }
 
@@ -46,8 +72,16 @@ impl Partition {
         assert!(encoder.is_empty());
         // In any order: the image sorts blobs before buffers.
         self.buffers.iter().for_each(|buffer| encoder.push_buffer(buffer).unwrap());
-        for Blob { bucket, key, version, map: (len, extents, buffers) } in &self.blobs {
-            encoder.push_blob(*bucket, key, *version, *len, extents, buffers).unwrap();
+        for Blob { bucket, key, version, len, map } in &self.blobs {
+            match map {
+                BlobMap::Inline { extents, buffers } => {
+                    encoder.push_blob(*bucket, key, *version, *len, extents, buffers)
+                }
+                BlobMap::Paged(pages) => {
+                    encoder.push_paged_blob(*bucket, key, *version, *len, pages)
+                }
+            }
+            .unwrap();
         }
         let len = encoder.len();
         let image = encoder.finish();
@@ -58,13 +92,12 @@ impl Partition {
     fn entries(&self) -> Vec<BlobEntry<'_>> {
         self.blobs
             .iter()
-            .map(|Blob { bucket, key, version, map: (len, extents, buffers) }| BlobEntry {
+            .map(|Blob { bucket, key, version, len, map }| BlobEntry {
                 bucket: *bucket,
                 key,
                 version: *version,
                 len: *len,
-                extents: extents.clone(),
-                buffers: buffers.clone(),
+                map: map.clone(),
             })
             .collect()
     }
@@ -74,7 +107,7 @@ impl Partition {
 fn read<'a>(
     image: &'a [u8],
     identity: &PartitionIdentity,
-) -> Result<(Vec<BlobEntry<'a>>, Vec<BufferDef>)> {
+) -> Result<(Vec<BlobEntry<'a>>, Vec<BufferEntry>)> {
     let view = PartitionView::decode(image, identity)?;
     Ok((view.blobs().collect::<Result<_>>()?, view.buffers().collect::<Result<_>>()?))
 }

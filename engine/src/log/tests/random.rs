@@ -2,10 +2,11 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use crate::limits::{BUFFER_SIZE_MAX, KEY_LEN_MAX, PARTITIONS};
+use crate::limits::{BUFFER_SIZE_MAX, KEY_LEN_MAX, PARTITIONS, VALUE_LEN_MAX};
 use crate::log::batch::{BatchExpect, BatchIdentity};
 use crate::log::record::{
-    BucketRecord, BufferDef, ENCODING_RAW, Extent, MoveSubject, Record, RecordKind, SegmentKind,
+    BucketRecord, BufferDef, ENCODING_RAW, Extent, MoveSubject, PageRef, Record, RecordKind,
+    SegmentKind,
 };
 use crate::log::root::{BucketEntry, PartitionRef, Root, SegmentEntry};
 use crate::log::superblock::{Chunk, Cut, Features, LogStart, RootRef, Superblock};
@@ -104,6 +105,69 @@ impl Random {
         (end + self.below(3), extents, buffers)
     }
 
+    /// References to pages and holes, ascending from `start` on, and where they end.
+    pub fn pages(&mut self, start: u64) -> (u64, Vec<PageRef>) {
+        let mut end = start;
+        let count = 1 + self.below(5);
+        let pages = (0..count).map(|_| {
+            let start = end;
+            end += 1 + self.below(1 << 30);
+            match self.below(4) {
+                0 => PageRef { start, page: None, extents: 0 },
+                _ => {
+                    let page = Some(BufferId(1 + self.below(1 << 60)));
+                    PageRef { start, page, extents: 1 + self.u32() / 2 }
+                }
+            }
+        });
+        let pages = pages.collect();
+        (end, pages)
+    }
+
+    /// Ids, ascending, above `from`.
+    pub fn names(&mut self, from: u64) -> Vec<BufferId> {
+        let mut id = from;
+        let count = self.below(6);
+        let mut next = || {
+            id += 1 + self.below(1 << 20);
+            BufferId(id)
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// A page's record: the page comes after the buffers that it names, or before them.
+    fn page_record(&mut self) -> Record {
+        let names = self.names(1000);
+        let page = match self.below(2) {
+            0 => self.below(1000),
+            _ => (1 << 40) + self.below(1000),
+        };
+        let mut buffers = vec![self.buffer_def(page)];
+        for name in &names {
+            if self.below(2) == 0 {
+                buffers.push(BufferDef { checks: Vec::new(), ..self.buffer_def(name.0) });
+            }
+        }
+        buffers.sort_by_key(|def| def.id);
+        let (bucket, key, version) = (BucketId(self.u32()), self.key(), Version(self.next()));
+        Record::Page { bucket, key, version, page: BufferId(page), names, buffers }
+    }
+
+    fn paged_record(&mut self, bucket: BucketId, version: Version) -> Record {
+        let (base, start) = match self.below(2) {
+            0 => (None, 0),
+            _ => (Some(Version(1 + self.below(1 << 60))), self.below(1 << 40)),
+        };
+        let version = base.map_or(version, |base| Version(base.0 + 1));
+        let (end, pages) = self.pages(start);
+        let cut = match base {
+            None => 0..VALUE_LEN_MAX,
+            Some(_) => start..end,
+        };
+        let (key, len) = (self.key(), self.below(VALUE_LEN_MAX));
+        Record::Paged { bucket, key, base, version, len, cut, pages }
+    }
+
     pub fn segment(&mut self) -> TierSegment {
         TierSegment { tier: TierId(self.below(16) as u8), segment: SegmentId(self.u32()) }
     }
@@ -163,6 +227,11 @@ impl Random {
                 Record::SegmentFree { segment: self.segment(), generation: self.u32() }
             }
             RecordKind::Marker => Record::Marker,
+            RecordKind::Page => self.page_record(),
+            RecordKind::Paged => self.paged_record(bucket, version),
+            RecordKind::Release => {
+                Record::Release { page: BufferId(self.next()), names: self.names(0) }
+            }
         }
     }
 

@@ -1,0 +1,68 @@
+//! What a change will take of devices and memory, asked for before it begins.
+
+use crate::api::edit::pieces;
+use crate::core::Core;
+use crate::error::{Result, fail};
+use crate::index::entry::entry_bytes;
+use crate::index::extents::Extent;
+use crate::index::pages::PageRef;
+use crate::index::table::ROW_BYTES;
+use crate::limits::CHECK_BLOCK;
+use crate::tier::space::footprint;
+
+/// Device bytes that data at `offset` will take.
+pub fn device_bytes(offset: u64, len: usize, buffer_size: u32) -> u64 {
+    pieces(offset, len, buffer_size).map(|(_, piece)| footprint(piece.len() as u32)).sum()
+}
+
+/// Memory that a change may add to the index.
+pub fn index_bytes(core: &Core, key: &[u8], data_len: usize, buffer_size: u32) -> u64 {
+    let buffers = data_len as u64 / u64::from(buffer_size) + 2;
+    let rows = buffers * ROW_BYTES;
+    if core.is_persistent() && buffers > core.settings.inline_extents_max() as u64 {
+        let pages = buffers.div_ceil(u64::from(core.settings.page_extents));
+        return entry_bytes(key.len()) + rows + pages * (ROW_BYTES + size_of::<PageRef>() as u64);
+    }
+    let checks = (data_len / CHECK_BLOCK) as u64 * 4;
+    entry_bytes(key.len()) + rows + buffers * size_of::<Extent>() as u64 + checks
+}
+
+/// Device space set aside for a change until it is over.
+pub struct Reservation<'a> {
+    core: &'a Core,
+    bytes: u64,
+}
+
+impl<'a> Reservation<'a> {
+    /// Sets `bytes` aside. Dead bytes are not in the way: only what is live counts, and cleaning
+    /// frees the rest before it is needed. Buffers of a large value that was deleted die when its
+    /// pages are released, so that is waited for.
+    pub async fn take(core: &'a Core, bytes: u64) -> Result<Reservation<'a>> {
+        let condemned = core.table.pages_condemned();
+        loop {
+            let changed = core.table.pages_changed.ticket();
+            let all_released = core.table.pages_done() >= condemned;
+            core.check_poison()?;
+            if core.space.reserve(bytes) {
+                return Ok(Reservation { core, bytes });
+            }
+            core.organizer.kick();
+            if all_released {
+                break;
+            }
+            changed.await;
+        }
+        fail!(
+            NoSpace,
+            "the tiers have no room for {bytes} bytes: {} live, {} reserved; delete blobs or add capacity",
+            core.space.tiers().iter().map(|tier| tier.live_bytes()).sum::<u64>(),
+            core.space.reserved_bytes()
+        )
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.core.space.unreserve(self.bytes);
+    }
+}
