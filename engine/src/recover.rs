@@ -29,10 +29,10 @@ use crate::io::Devices;
 use crate::io::runtime::Runtime;
 use crate::limits::PARTITIONS;
 use crate::log::scan::{Landing, LogExpect, Scan, scan};
-use crate::log::superblock::{Cut, Superblock};
+use crate::log::superblock::{Cut, RootRef, Superblock};
 use crate::log::tail::LogTail;
 use crate::shard::checkpoint::CheckpointSeed;
-use crate::tier::space::Space;
+use crate::tier::space::{SegmentState, Space};
 use crate::types::{BatchSeq, Epoch, TierId, TierSegment};
 use replay::Replay;
 
@@ -74,6 +74,8 @@ pub struct History {
     pub watermark: BatchSeq,
     /// What was discarded.
     pub cuts: Vec<Cut>,
+    /// The copies of checkpoints, newest first.
+    pub copies: Vec<RootRef>,
 }
 
 /// Fills the target. `superblocks` are those of the log's tier, newest first.
@@ -89,8 +91,7 @@ pub fn recover(
             Ok((replay, log)) => {
                 let kept = kept_by_other(target, superblock, superblocks);
                 let log = log?;
-                let watermark = history.watermark.max(log.watermark);
-                return replay_log(target, log_tier, superblock, watermark, replay, log, kept);
+                return replay_log(target, log_tier, superblock, history, replay, log, kept);
             }
             Err(error) if superblock.checkpoint.is_some() => {
                 first_error.get_or_insert(error);
@@ -140,11 +141,12 @@ fn replay_log(
     target: &Target<'_>,
     log_tier: TierId,
     superblock: &Superblock,
-    watermark: BatchSeq,
+    history: &History,
     mut replay: Replay<'_>,
     mut log: Scan,
     kept_by_other: BTreeSet<TierSegment>,
 ) -> Result<Recovered> {
+    let watermark = history.watermark.max(log.watermark);
     check_end(&log, watermark, log_tier)?;
     let found = log.batches.len();
     let flushed = log.batches.partition_point(|batch| batch.identity.seq <= watermark);
@@ -161,10 +163,18 @@ fn replay_log(
     let records = log.batches.iter().map(|batch| batch.records().len() as u64).sum();
     let log_bytes = log.batches.iter().map(|batch| u64::from(batch.shape.total_len)).sum();
     let (batches, tail) = (log.batches.len(), log.tail);
+    let mut copies = copies_kept(target, superblock, history);
     let kept = [replay.kept.clone(), kept_by_other];
     let partitions = replay.partitions.clone();
-    derive::finish(target, replay, log_tier, &tail, &kept)?;
-    let checkpoints = CheckpointSeed { partitions, kept, records, log_bytes };
+    let all_kept = kept.iter().chain(&copies).flatten().copied().collect();
+    derive::finish(target, replay, log_tier, &tail, &all_kept)?;
+    // An old copy, on a tier that has come back, may have been overwritten.
+    for segments in &mut copies {
+        segments.retain(|at| {
+            target.space.tier(at.tier).segment(at.segment).state() == SegmentState::Meta
+        });
+    }
+    let checkpoints = CheckpointSeed { partitions, kept, records, log_bytes, copies };
     let superblock = superblock.clone();
     Ok(Recovered { tail, checkpoints, superblock, batches, discarded: found - batches })
 }
@@ -200,4 +210,25 @@ fn kept_by_other(
     };
     let Ok(root) = load::read_root(target, used, root_ref) else { return BTreeSet::new() };
     load::segments_named(target.space, &root, root_ref)
+}
+
+/// Segments of the copies on other tiers, the newest and the one before. One that cannot be read
+/// is none.
+fn copies_kept(
+    target: &Target<'_>,
+    superblock: &Superblock,
+    history: &History,
+) -> [BTreeSet<TierSegment>; 2] {
+    let mut kept = history.copies.iter().map(|root_ref| {
+        let root = load::read_root(target, superblock, root_ref);
+        root.map_or_else(
+            |_| BTreeSet::new(),
+            |root| load::segments_named(target.space, &root, root_ref),
+        )
+    });
+    let newest: BTreeSet<TierSegment> = kept.next().unwrap_or_default();
+    let older = kept.next().unwrap_or_default();
+    // Each is freed when its time comes, once.
+    let older = older.difference(&newest).copied().collect();
+    [newest, older]
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result, fail};
 use crate::io::device::LostDevice;
 use crate::io::{Device, Devices};
 use crate::limits::BLOCK;
-use crate::log::superblock::{CUTS_MAX, Cut, Superblock};
+use crate::log::superblock::{CUTS_MAX, Cut, RootRef, Superblock};
 use crate::log::tail::LogTail;
 use crate::recover::{self, History, Target};
 use crate::shard::LogSeed;
@@ -135,8 +135,20 @@ fn history_of(superblocks: &[Vec<Superblock>]) -> History {
     History {
         epoch: all().map(|block| block.epoch).max().unwrap_or(Epoch(0)),
         watermark: all().map(|block| block.watermark).max().unwrap_or_default(),
+        copies: copies_in(superblocks),
         cuts,
     }
+}
+
+/// The checkpoint copies that the tiers beside the log's name. One tier has them at a time; should
+/// it change, those of the others are left to be overwritten.
+fn copies_in(superblocks: &[Vec<Superblock>]) -> Vec<RootRef> {
+    let others = superblocks.iter().enumerate().filter(|(n, _)| *n != LOG_TIER.index());
+    let mut copies: Vec<RootRef> =
+        others.flat_map(|(_, blocks)| blocks.iter().filter_map(|b| b.checkpoint.clone())).collect();
+    copies.sort_by_key(|copy| std::cmp::Reverse(copy.seq));
+    copies.dedup();
+    copies
 }
 
 /// Recovers what a store holds, without writing anything.

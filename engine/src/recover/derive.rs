@@ -37,7 +37,7 @@ pub(super) fn finish(
     replay: Replay<'_>,
     log_tier: TierId,
     tail: &LogTail,
-    kept: &[BTreeSet<TierSegment>; 2],
+    kept: &BTreeSet<TierSegment>,
 ) -> Result<()> {
     target.buckets.raise_ids(replay.buckets_used);
     for (id, (name, options)) in &replay.buckets {
@@ -194,7 +194,7 @@ fn restore_segments(
     log_tier: TierId,
     known: &BTreeMap<TierSegment, (u32, SegmentKind)>,
     tail: &LogTail,
-    kept: &[BTreeSet<TierSegment>; 2],
+    kept: &BTreeSet<TierSegment>,
 ) {
     let mut log: BTreeSet<TierSegment> = tail.history.iter().map(|start| start.segment).collect();
     log.insert(tail.segment);
@@ -207,10 +207,10 @@ fn restore_segments(
             let generation = known.get(&at).map_or(generation, |(known, _)| generation.max(*known));
             let state = if log.contains(&at) {
                 SegmentState::Log
-            } else if kept.iter().any(|segments| segments.contains(&at)) {
-                SegmentState::Meta
             } else if tier.segment(at.segment).live_bytes() > 0 {
                 SegmentState::Sealed
+            } else if kept.contains(&at) {
+                SegmentState::Meta
             } else {
                 SegmentState::Free
             };

@@ -42,6 +42,8 @@ pub struct CheckpointSeed {
     pub records: u64,
     /// Bytes of the log replayed, likewise.
     pub log_bytes: u64,
+    /// Segments of the last two copies.
+    pub copies: [BTreeSet<TierSegment>; 2],
 }
 
 /// Where the next image goes.
@@ -52,14 +54,24 @@ struct MetaWriter {
 
 /// Bytes that have their place and are not written yet: images follow each other on the device,
 /// and the small ones of a small store are not worth a write each.
-struct Gathered {
+pub(super) struct Gathered {
     tier: TierId,
+    is_copy: bool,
     offset: u64,
     bytes: Vec<u8>,
 }
 
 impl Gathered {
-    async fn write(&mut self, io: &ShardIo) -> Result<()> {
+    fn on(tier: TierId) -> Gathered {
+        Gathered { tier, is_copy: false, offset: 0, bytes: Vec::new() }
+    }
+
+    /// Of copies, on another tier than the log's.
+    pub(super) fn copy(tier: TierId) -> Gathered {
+        Gathered { is_copy: true, ..Gathered::on(tier) }
+    }
+
+    pub(super) async fn write(&mut self, io: &ShardIo) -> Result<()> {
         let bytes = std::mem::take(&mut self.bytes);
         if bytes.is_empty() {
             return Ok(());
@@ -77,6 +89,7 @@ pub struct Checkpointer {
     partitions: RefCell<Vec<PartitionRef>>,
     kept: RefCell<[BTreeSet<TierSegment>; 2]>,
     writer: RefCell<Option<MetaWriter>>,
+    copy_writer: RefCell<Option<MetaWriter>>,
     previous_start: Cell<Option<BatchSeq>>,
 }
 
@@ -98,8 +111,23 @@ impl Checkpointer {
             partitions: RefCell::new(partitions),
             kept: RefCell::new(seed.kept),
             writer: RefCell::new(None),
+            copy_writer: RefCell::new(None),
             previous_start: Cell::new(None),
         }
+    }
+
+    fn writer_for(&self, gathered: &Gathered) -> &RefCell<Option<MetaWriter>> {
+        if gathered.is_copy { &self.copy_writer } else { &self.writer }
+    }
+
+    /// The copy under way has ended: the next begins in a new segment.
+    pub(super) fn end_copy(&self) {
+        *self.copy_writer.borrow_mut() = None;
+    }
+
+    /// Segments that the newest checkpoint lies in.
+    pub(super) fn newest_segments(&self) -> u64 {
+        self.kept.borrow()[0].len().max(1) as u64
     }
 
     /// Counts what a step will have to cover.
@@ -144,15 +172,22 @@ impl LogOwner {
         state.records.set(0);
         state.log_bytes.set(0);
         let tier = self.tail.borrow().segment.tier;
-        let mut gathered = Gathered { tier, offset: 0, bytes: Vec::new() };
+        let mut gathered = Gathered::on(tier);
         let first = state.next.get();
+        let mut copies = self.begin_copies(first);
         let mut images = Vec::with_capacity(STEP_PARTITIONS);
         for partition in first..first + STEP_PARTITIONS {
             let (cut, image) = self.encode_partition(partition)?;
             images.push(self.write_image(cut, &image, &mut gathered).await?);
+            if let Some(copies) = &mut copies {
+                self.copy_image(cut, &image, copies).await;
+            }
         }
         // A root names images that are written, also the root of a later step if this one fails.
         gathered.write(&self.context.io).await?;
+        if let Some(copies) = &mut copies {
+            self.write_copies(copies).await;
+        }
         for (partition, image) in (first..).zip(images) {
             state.partitions.borrow_mut()[partition] = image;
         }
@@ -171,7 +206,10 @@ impl LogOwner {
         self.write_superblock(root.log_start, root_ref.clone()).await?;
         self.named_watermark.set(self.named_watermark.get().max(watermark));
         self.release_superseded(&root, &root_ref);
-        Ok(())
+        match copies {
+            Some(copies) => self.end_copies(copies, &root).await,
+            None => Ok(()),
+        }
     }
 
     /// The image of a partition, exact at the batch applied last: nothing is applied meanwhile.
@@ -207,7 +245,7 @@ impl LogOwner {
         Ok((cut, encoder.finish()))
     }
 
-    async fn write_image(
+    pub(super) async fn write_image(
         &self,
         cut: BatchSeq,
         image: &[u8],
@@ -220,14 +258,18 @@ impl LogOwner {
 
     /// Appends bytes to the metadata segments, each piece padded to whole blocks. Those that are
     /// not written when this returns are in `gathered`.
-    async fn write_chunks(&self, bytes: &[u8], gathered: &mut Gathered) -> Result<Vec<Chunk>> {
+    pub(super) async fn write_chunks(
+        &self,
+        bytes: &[u8],
+        gathered: &mut Gathered,
+    ) -> Result<Vec<Chunk>> {
         let core = self.core();
         let tier_id = gathered.tier;
         let tier = core.space.tier(tier_id);
         let mut chunks = Vec::new();
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (offset, room) = self.meta_room(tier_id)?;
+            let (offset, room) = self.meta_room(gathered)?;
             let (now, later) = rest.split_at(rest.len().min(room as usize));
             rest = later;
             let follows = gathered.offset + gathered.bytes.len() as u64 == offset;
@@ -240,7 +282,7 @@ impl LogOwner {
             gathered.bytes.resize(padded, 0);
             chunks
                 .push(Chunk { location: Location::device(tier_id, offset), len: now.len() as u32 });
-            if let Some(writer) = &mut *self.checkpointer.writer.borrow_mut() {
+            if let Some(writer) = &mut *self.checkpointer.writer_for(gathered).borrow_mut() {
                 writer.used += now.len().next_multiple_of(BLOCK) as u64;
                 debug_assert!(writer.used <= tier.segment_size);
             }
@@ -249,12 +291,17 @@ impl LogOwner {
     }
 
     /// Where the next metadata bytes go, and how many fit there.
-    fn meta_room(&self, tier_id: TierId) -> Result<(u64, u64)> {
+    fn meta_room(&self, gathered: &Gathered) -> Result<(u64, u64)> {
         let core = self.core();
+        let tier_id = gathered.tier;
         let tier = core.space.tier(tier_id);
-        let mut writer = self.checkpointer.writer.borrow_mut();
+        let mut writer = self.checkpointer.writer_for(gathered).borrow_mut();
         if writer.as_ref().is_none_or(|writer| writer.used >= tier.segment_size) {
-            let Some(at) = core.space.allocate(tier_id, Purpose::Meta) else {
+            // A copy leaves cleaning what is set aside for it.
+            let cleaning = tier.floor(Purpose::Data) - tier.floor(Purpose::Move);
+            let refused = gathered.is_copy && tier.free_segments() <= cleaning as usize;
+            let found = (!refused).then(|| core.space.allocate(tier_id, Purpose::Meta)).flatten();
+            let Some(at) = found else {
                 return Err(Error::new(
                     ErrorKind::NoSpace,
                     format!("tier {} has no segment left for a checkpoint", tier_id.0),
@@ -262,6 +309,9 @@ impl LogOwner {
             };
             let generation = tier.segment(at.segment).generation();
             self.queue_segment_opened(at, generation, SegmentKind::Meta);
+            if gathered.is_copy {
+                self.copies.take(at);
+            }
             *writer = Some(MetaWriter { at, used: 0 });
         }
         match &*writer {
@@ -339,7 +389,7 @@ impl LogOwner {
     }
 
     /// Writes a superblock; durable when this returns.
-    async fn store_superblock(&self, tier: TierId, block: &Superblock) -> Result<()> {
+    pub(super) async fn store_superblock(&self, tier: TierId, block: &Superblock) -> Result<()> {
         let offset = SUPERBLOCK_SLOTS[Superblock::slot_of(block.generation)];
         let bytes = block.encode()?;
         let mut buf = self.context.io.memory(bytes.len());

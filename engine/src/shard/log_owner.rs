@@ -24,6 +24,7 @@ use crate::log::superblock::Superblock;
 use crate::log::tail::{Ahead, LogTail};
 use crate::shard::apply::{self, Ack};
 use crate::shard::checkpoint::{Checkpointer, STEPS};
+use crate::shard::copies::{Copies, copy_tier};
 use crate::shard::{LogSeed, ShardContext, flush, poison_on_error};
 use crate::tier::space::Purpose;
 use crate::tier::written::WrittenBytes;
@@ -147,6 +148,7 @@ pub struct LogOwner {
     /// Superblocks as last written.
     pub(super) superblocks: RefCell<Vec<Option<Superblock>>>,
     pub(super) checkpointer: Checkpointer,
+    pub(super) copies: Copies,
     pub(super) devices: Arc<[Uuid]>,
     /// Log segments behind the one ahead.
     pub(super) spares: RefCell<VecDeque<Ahead>>,
@@ -156,8 +158,10 @@ pub struct LogOwner {
 
 impl LogOwner {
     /// Starts the owner and its tasks.
-    pub fn start(context: Rc<ShardContext>, seed: LogSeed) -> Rc<LogOwner> {
+    pub fn start(context: Rc<ShardContext>, mut seed: LogSeed) -> Rc<LogOwner> {
         let last = seed.tail.last_seq();
+        let copy_tier = copy_tier(&context.core.space, seed.tail.segment.tier);
+        let kept_copies = std::mem::take(&mut seed.checkpoints.copies);
         let owner = Rc::new(LogOwner {
             tail: RefCell::new(seed.tail),
             queue: RefCell::default(),
@@ -178,6 +182,7 @@ impl LogOwner {
             reclaim_wanted: Cell::new(false),
             reclaim_asked: Cell::new(false),
             marker_armed: Cell::new(false),
+            copies: Copies::new(copy_tier, kept_copies),
             devices: seed.devices,
             spares: RefCell::default(),
             switches: Cell::new(0),

@@ -4,7 +4,8 @@
 //! * [`behind`]: writes Memory puts behind.
 //! * On shard 0, the log's owner: [`log_owner`] (order and batches), [`pacing`] (group commit),
 //!   [`ahead`] (the next segment), [`apply`] (what a logged record does to index and DRAM),
-//!   [`flush`] (the durable watermark), [`checkpoint`].
+//!   [`flush`] (the durable watermark), [`checkpoint`],
+//!   [`copies`] of checkpoints.
 //!
 //! Order of a turn: take requests, run ready tasks, start a batch, apply what has been written,
 //! submit and reap, sleep if nothing is left.
@@ -13,6 +14,7 @@ pub mod ahead;
 pub mod apply;
 pub mod behind;
 pub mod checkpoint;
+pub mod copies;
 pub mod flush;
 pub mod io;
 pub mod log_owner;

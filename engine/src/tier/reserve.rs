@@ -23,6 +23,26 @@ pub fn apply(tier: &Tier, checkpoint_segments: u64) {
     tier.set_reserve(CLEANING_SEGMENTS, log as u32, meta as u32);
 }
 
+/// Copies of checkpoints take at most this part of a tier.
+const COPIES_PART: u64 = 8;
+/// Two copies are kept while the next is made.
+const COPIES: u64 = 3;
+
+/// Whether a tier beside the log's has room for copies of checkpoints.
+pub fn has_room_for_copies(tier: &Tier) -> bool {
+    tier.segments().len() as u64 >= 2 * COPIES * COPIES_PART
+}
+
+/// Sets the reserve of the tier that takes them, given how many segments one takes. False if
+/// that is too much for it.
+pub fn apply_to_copy_tier(tier: &Tier, copy_segments: u64) -> bool {
+    // A copy may end in a segment more than the last one did.
+    let segments = COPIES * (copy_segments + 1);
+    let fits = segments * COPIES_PART <= tier.segments().len() as u64;
+    tier.set_reserve(CLEANING_SEGMENTS, 0, if fits { segments as u32 } else { 0 });
+    fits
+}
+
 /// Sets the reserve of a tier that holds data alone.
 pub fn apply_to_data_tier(tier: &Tier) {
     tier.set_reserve(CLEANING_SEGMENTS, 0, 0);
