@@ -138,7 +138,9 @@ pub fn is_demoting(was: bool, live_bytes: u64, usable_bytes: u64, low: f64, high
     live_bytes as f64 > watermark * usable_bytes as f64
 }
 
-/// Decides. The tier that is shortest of room comes first.
+/// Decides. The tier that is shortest of room comes first, but not before one that gains more by
+/// its plan: what lives in a segment of its own may go from one to the next for ever, for the sake
+/// of changes that wait for room, which the other tier would give them.
 pub fn plan(facts: &Facts) -> Plan {
     let mut order: Vec<usize> = (0..facts.tiers.len()).collect();
     order.sort_by_key(|&n| {
@@ -146,16 +148,34 @@ pub fn plan(facts: &Facts) -> Plan {
         tier.free_segments as i64 - tier.floor_segments as i64
     });
     let mut wait: Option<Duration> = None;
+    let mut gainless = None;
     for number in order.into_iter().filter(|&n| facts.tiers[n].is_needy()) {
         let tier = &facts.tiers[number];
         let slower = slower_with_room(&facts.tiers, number);
         match plan_tier(tier, slower, facts.reclaim_stuck) {
             Plan::Nothing => {}
             Plan::Wait(until) => wait = Some(wait.map_or(until, |before| before.min(until))),
-            plan => return plan,
+            plan if gains(tier, plan) => return plan,
+            plan => {
+                gainless.get_or_insert(plan);
+            }
         }
     }
-    wait.map_or(Plan::Nothing, Plan::Wait)
+    gainless.unwrap_or(wait.map_or(Plan::Nothing, Plan::Wait))
+}
+
+/// Whether a plan leaves fewer segments in use on its tier. Cleaning within the tier does if the
+/// candidates are more than what they are packed into, the hot ones and the cold ones apart.
+fn gains(tier: &TierFacts, plan: Plan) -> bool {
+    match plan {
+        Plan::SealOpen => false,
+        Plan::Relocate { demote_to: None, .. } => {
+            let live: u64 = candidates(tier).map(|segment| segment.live_bytes).sum();
+            let packed = live.div_ceil(packed_bytes(tier.segment_size)) + 1;
+            candidates(tier).count() as u64 > packed
+        }
+        _ => true,
+    }
 }
 
 fn slower_with_room(tiers: &[TierFacts], than: usize) -> Option<TierId> {
@@ -338,6 +358,16 @@ mod tests {
             tier(1, 6, 0.5, vec![segment(2, 0.5, 9)]),
         ];
         assert_eq!(plan_of(tiers), relocate(1, 2, None, Need::Room));
+    }
+
+    #[test]
+    fn a_tier_that_cannot_be_packed_any_better_does_not_keep_the_others_waiting() {
+        let apart = || vec![segment(1, 0.3, 9), segment(2, 0.1, 9)];
+        let many = (3..10).map(|number| segment(number, 0.1, 9)).collect();
+        let tiers = vec![tier(0, 5, 0.5, apart()), tier(1, 8, 0.5, many)];
+        assert_eq!(plan_of(tiers), relocate(1, 9, None, Need::Room));
+        let tiers = vec![tier(0, 5, 0.5, apart()), tier(1, 9, 0.5, vec![])];
+        assert_eq!(plan_of(tiers), relocate(0, 2, None, Need::Room));
     }
 
     #[test]
