@@ -206,7 +206,7 @@ fn the_index_holds_a_small_row_for_each_buffer_of_a_large_value() {
     let after = store.stats().memory;
     // An inline map would take the extents and 16 checksums more for each.
     let each = (after.index - before.index) / buffers as u64;
-    assert!(each <= 112, "{each} bytes of index for each buffer");
+    assert!(each <= 64, "{each} bytes of index for each buffer");
     assert!(after.pages > before.pages && after.pages <= after.pages_max, "{after:?}");
 }
 

@@ -1,7 +1,7 @@
 //! The index: key -> blob, extent maps, ordered keys, the buffer table. No I/O.
 //!
 //! * [`entry`]: one key. [`state`]: one version of a blob. [`extents`]: maps as values.
-//! * [`pages`]: lists of page references, likewise. [`table`]: buffers by id. [`ordered`]: keys in
+//! * [`pages`]: lists of page references, likewise. [`table`] and `row`: buffers by id. [`ordered`]: keys in
 //!   order.
 //!
 //! Keys live in [`STRIPES`] stripes by hash, each with a lock that also guards the stripe's part
@@ -12,6 +12,7 @@ pub mod entry;
 pub mod extents;
 pub mod ordered;
 pub mod pages;
+mod row;
 pub mod state;
 pub mod table;
 

@@ -17,31 +17,12 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::index::MemoryBudget;
+pub use crate::index::row::{ROW_BYTES, RowView};
+use crate::index::row::{Row, RowChecks};
 use crate::index::state::{Buffer, Checks};
 use crate::io::wait::WaitList;
 use crate::tier::space::{SegmentPin, Space};
-use crate::types::{BufferId, Location};
-
-#[derive(Debug)]
-struct Row {
-    buffer: Buffer,
-    /// Maps in memory that hold it.
-    count: u32,
-    /// Extent pages that name it.
-    named: u32,
-    is_page: bool,
-}
-
-/// A row as a checkpoint sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct RowView<'a> {
-    /// The buffer.
-    pub buffer: &'a Buffer,
-    /// Extent pages that name it.
-    pub named: u32,
-    /// Whether it is an extent page.
-    pub is_page: bool,
-}
+use crate::types::{BufferId, Location, Place};
 
 type Rows = HashMap<BufferId, Row, Xxh3DefaultBuilder>;
 
@@ -63,9 +44,6 @@ impl std::fmt::Debug for BufferTable {
         write!(f, "BufferTable({} rows)", self.len())
     }
 }
-
-/// Approximate bytes of memory of one row, its checksums apart.
-pub const ROW_BYTES: u64 = (size_of::<(BufferId, Row)>() as u64 + 1) * 8 / 7;
 
 impl BufferTable {
     /// An empty table whose dead buffers are reported to `space`.
@@ -113,20 +91,19 @@ impl BufferTable {
         let old = {
             let mut rows = self.rows(buffer.id);
             match rows.get_mut(&buffer.id) {
-                Some(row) if row.buffer.location == buffer.location => {
-                    if row.buffer.checks == Checks::InPages {
-                        self.budget.add(row_bytes(&buffer) - row_bytes(&row.buffer));
-                        row.buffer.checks = buffer.checks;
+                Some(row) if row.location == buffer.location => {
+                    if row.checks == RowChecks::InPages {
+                        self.change(row, |row| row.set_checks(&buffer.checks));
                     }
                     return;
                 }
                 Some(row) => {
-                    self.budget.add(row_bytes(&buffer) - row_bytes(&row.buffer));
-                    Some(std::mem::replace(&mut row.buffer, buffer))
+                    let old = row.buffer(buffer.id);
+                    self.change(row, |row| row.set_buffer(&buffer));
+                    Some(old)
                 }
                 None => {
-                    self.budget.add(row_bytes(&buffer));
-                    rows.insert(buffer.id, Row { buffer, count: 0, named: 0, is_page: false });
+                    self.insert(&mut rows, buffer.id, Row::new(&buffer));
                     None
                 }
             }
@@ -142,23 +119,20 @@ impl BufferTable {
     pub fn load(&self, mut buffer: Buffer) {
         let mut rows = self.rows(buffer.id);
         let Some(row) = rows.get_mut(&buffer.id) else {
-            self.budget.add(row_bytes(&buffer));
-            rows.insert(buffer.id, Row { buffer, count: 0, named: 0, is_page: false });
-            return;
+            return self.insert(&mut rows, buffer.id, Row::new(&buffer));
         };
         if buffer.checks == Checks::InPages {
-            buffer.checks = row.buffer.checks.clone();
+            buffer.checks = row.buffer(buffer.id).checks;
         }
-        self.budget.add(row_bytes(&buffer) - row_bytes(&row.buffer));
-        row.buffer = buffer;
+        self.change(row, |row| row.set_buffer(&buffer));
     }
 
     /// Recovery: adds a row as a checkpoint has it.
     pub fn load_row(&self, row: RowView<'_>) {
         let RowView { buffer, named, is_page } = row;
-        self.budget.add(row_bytes(buffer));
-        let row = Row { buffer: buffer.clone(), count: 0, named, is_page };
-        self.rows(buffer.id).insert(buffer.id, row);
+        let mut row = Row::new(buffer);
+        (row.named, row.is_page) = (named, is_page);
+        self.insert(&mut self.rows(buffer.id), buffer.id, row);
     }
 
     /// Recovery: a row is that of an extent page.
@@ -179,13 +153,18 @@ impl BufferTable {
     /// Recovery: a page is gone.
     pub fn unload(&self, id: BufferId) {
         if let Some(row) = self.rows(id).remove(&id) {
-            self.budget.add(-row_bytes(&row.buffer));
+            self.budget.add(-row.memory_bytes());
         }
     }
 
     /// Recovery: works on the row of a buffer.
     pub fn with_row<T>(&self, id: BufferId, work: impl FnOnce(&mut Buffer) -> T) -> Option<T> {
-        self.rows(id).get_mut(&id).map(|row| work(&mut row.buffer))
+        let mut rows = self.rows(id);
+        let row = rows.get_mut(&id)?;
+        let mut buffer = row.buffer(id);
+        let result = work(&mut buffer);
+        self.change(row, |row| row.set_buffer(&buffer));
+        Some(result)
     }
 
     /// Recovery: forgets all rows; nobody counts on them yet.
@@ -193,7 +172,7 @@ impl BufferTable {
         for shard in &self.shards {
             let rows = std::mem::take(&mut *shard.lock());
             assert!(rows.values().all(|row| row.count == 0), "a row of the table is in use");
-            self.budget.add(-rows.values().map(|row| row_bytes(&row.buffer)).sum::<i64>());
+            self.budget.add(-rows.values().map(Row::memory_bytes).sum::<i64>());
         }
     }
 
@@ -227,30 +206,41 @@ impl BufferTable {
         }
         let dead = rows.remove(&id);
         drop(rows);
-        self.bury(dead);
+        self.bury(id, dead);
     }
 
-    fn bury(&self, row: Option<Row>) {
+    fn bury(&self, id: BufferId, row: Option<Row>) {
         if let Some(row) = row {
-            self.budget.add(-row_bytes(&row.buffer));
-            self.space.buffer_died(&row.buffer);
+            self.budget.add(-row.memory_bytes());
+            self.space.buffer_died(&row.buffer(id));
         }
+    }
+
+    /// Changes a row, and counts the memory it takes then.
+    fn change(&self, row: &mut Row, work: impl FnOnce(&mut Row)) {
+        let before = row.memory_bytes();
+        work(row);
+        self.budget.add(row.memory_bytes() - before);
+    }
+
+    fn insert(&self, rows: &mut Rows, id: BufferId, row: Row) {
+        let bytes = row.memory_bytes();
+        let old = rows.insert(id, row);
+        self.budget.add(bytes - old.map_or(0, |row| row.memory_bytes()));
     }
 
     /// Lets go of checksums that stand in pages. The row must be named by one.
     fn slim(&self, row: &mut Row) {
-        self.budget.add(-row_bytes(&row.buffer));
-        row.buffer.checks = Checks::InPages;
-        self.budget.add(row_bytes(&row.buffer));
+        self.change(row, |row| row.set_checks(&Checks::InPages));
     }
 
     /// Adds an extent page that its writer holds: a count to be dropped.
     pub fn define_page(&self, page: Buffer) {
-        self.budget.add(row_bytes(&page));
-        let id = page.id;
-        let row = Row { buffer: page, count: 1, named: 0, is_page: true };
-        let before = self.rows(id).insert(id, row);
-        assert!(before.is_none(), "extent page {id:?} was defined twice");
+        let mut row = Row::new(&page);
+        (row.count, row.is_page) = (1, true);
+        let mut rows = self.rows(page.id);
+        assert!(!rows.contains_key(&page.id), "extent page {:?} was defined twice", page.id);
+        self.insert(&mut rows, page.id, row);
     }
 
     /// A page names these buffers, which must be in the table.
@@ -260,7 +250,8 @@ impl BufferTable {
             let row = rows.get_mut(id);
             assert!(row.is_some(), "an extent page names buffer {id:?}, which is not in the table");
             let Some(row) = row else { continue };
-            assert!(!row.buffer.is_dirty(), "an extent page names dirty buffer {id:?}");
+            let is_dirty = matches!(row.location.place(), Place::Dram(_));
+            assert!(!is_dirty, "an extent page names dirty buffer {id:?}");
             row.named += 1;
             if row.count == 0 {
                 self.slim(row);
@@ -272,7 +263,7 @@ impl BufferTable {
     pub fn release_page(&self, page: BufferId, names: &[BufferId]) -> bool {
         let Some(row) = self.rows(page).remove(&page) else { return false };
         assert!(row.is_page && row.count == 0, "page {page:?} was released and is in use");
-        self.bury(Some(row));
+        self.bury(page, Some(row));
         for id in names {
             let mut rows = self.rows(*id);
             let Some(row) = rows.get_mut(id) else {
@@ -283,7 +274,7 @@ impl BufferTable {
             if row.named == 0 && row.count == 0 {
                 let dead = rows.remove(id);
                 drop(rows);
-                self.bury(dead);
+                self.bury(*id, dead);
             }
         }
         true
@@ -319,7 +310,7 @@ impl BufferTable {
 
     /// A copy of the row.
     pub fn get(&self, id: BufferId) -> Option<Buffer> {
-        self.rows(id).get(&id).map(|row| row.buffer.clone())
+        self.rows(id).get(&id).map(|row| row.buffer(id))
     }
 
     /// Whether there is such a row, and it is that of an extent page.
@@ -332,7 +323,7 @@ impl BufferTable {
     pub fn pin(&self, id: BufferId) -> Option<(Buffer, Option<SegmentPin>)> {
         let rows = self.rows(id);
         let row = rows.get(&id)?;
-        Some((row.buffer.clone(), self.space.pin(row.buffer.location)))
+        Some((row.buffer(id), self.space.pin(row.location)))
     }
 
     /// Moves the buffer if it still is at `from`. The old place's bytes are dead then.
@@ -340,9 +331,9 @@ impl BufferTable {
         let old = {
             let mut rows = self.rows(id);
             match rows.get_mut(&id) {
-                Some(row) if row.buffer.location == from => {
-                    let old = row.buffer.clone();
-                    row.buffer.location = to;
+                Some(row) if row.location == from => {
+                    let old = row.buffer(id);
+                    row.location = to;
                     old
                 }
                 _ => return false,
@@ -354,9 +345,10 @@ impl BufferTable {
 
     /// Calls `visit` for every row of one shard, under its lock.
     pub fn for_each_in(&self, shard: usize, mut visit: impl FnMut(RowView<'_>)) {
-        self.shards[shard].lock().values().for_each(|row| {
-            visit(RowView { buffer: &row.buffer, named: row.named, is_page: row.is_page });
-        });
+        for (id, row) in self.shards[shard].lock().iter() {
+            let buffer = row.buffer(*id);
+            visit(RowView { buffer: &buffer, named: row.named, is_page: row.is_page });
+        }
     }
 
     /// Recovery, after all maps: drops rows that nothing holds, without calling their bytes dead,
@@ -367,11 +359,11 @@ impl BufferTable {
             let mut rows = shard.lock();
             let forgotten =
                 rows.extract_if(|_, row| row.count == 0 && row.named == 0 && !row.is_page);
-            let bytes: i64 = forgotten.map(|(_, row)| row_bytes(&row.buffer)).sum();
+            let bytes: i64 = forgotten.map(|(_, row)| row.memory_bytes()).sum();
             self.budget.add(-bytes);
-            for row in rows.values_mut().filter(|row| row.count == 0) {
+            for (id, row) in rows.iter_mut().filter(|(_, row)| row.count == 0) {
                 match row.is_page {
-                    true => condemned.push(row.buffer.id),
+                    true => condemned.push(*id),
                     false => self.slim(row),
                 }
             }
@@ -380,15 +372,6 @@ impl BufferTable {
         condemned.sort_unstable();
         condemned.into_iter().for_each(|page| self.condemn(page));
     }
-}
-
-/// Memory of one row: a list of checksums stands apart.
-fn row_bytes(buffer: &Buffer) -> i64 {
-    let list = match &buffer.checks {
-        Checks::Many(checks) => size_of_val(&**checks) + 16,
-        Checks::Unwritten | Checks::One(_) | Checks::InPages => 0,
-    };
-    ROW_BYTES as i64 + list as i64
 }
 
 /// A buffer with a device place, from a record.
