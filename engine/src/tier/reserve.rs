@@ -38,7 +38,10 @@ pub fn has_room_for_copies(tier: &Tier) -> bool {
 pub fn apply_to_copy_tier(tier: &Tier, copy_segments: u64) -> bool {
     // A copy may end in a segment more than the last one did.
     let segments = COPIES * (copy_segments + 1);
-    let fits = segments * COPIES_PART <= tier.segments().len() as u64;
+    // What data has filled already cannot be set aside: cleaning would find no segment either.
+    let room = tier.free_segments() as u64 + u64::from(tier.meta_segments());
+    let fits = segments * COPIES_PART <= tier.segments().len() as u64
+        && u64::from(CLEANING_SEGMENTS) + segments < room;
     tier.set_reserve(CLEANING_SEGMENTS, 0, if fits { segments as u32 } else { 0 });
     fits
 }

@@ -282,6 +282,11 @@ impl Tier {
         self.taken[0].load(Ordering::Acquire) < self.reserve[1].load(Ordering::Acquire)
     }
 
+    /// Segments that checkpoints have.
+    pub fn meta_segments(&self) -> u32 {
+        self.taken[1].load(Ordering::Acquire)
+    }
+
     /// Sets the reserve: segments that cleaning, the log and the checkpoints each need.
     pub fn set_reserve(&self, cleaning: u32, log: u32, meta: u32) {
         for (place, value) in self.reserve.iter().zip([cleaning, log, meta]) {
