@@ -39,9 +39,16 @@ impl ScanRange {
         }
     }
 
-    /// The same range, continued after a key.
+    /// The same range, continued after a key: what of it lies beyond the key.
     pub fn after(self, key: impl AsRef<[u8]>) -> ScanRange {
-        ScanRange { from: Bound::Excluded(key.as_ref().to_vec()), to: self.to }
+        let key = key.as_ref();
+        let is_before = match &self.from {
+            Bound::Included(from) => key < from.as_slice(),
+            Bound::Excluded(from) => key <= from.as_slice(),
+            Bound::Unbounded => false,
+        };
+        let from = if is_before { self.from } else { Bound::Excluded(key.to_vec()) };
+        ScanRange { from, to: self.to }
     }
 }
 
@@ -107,5 +114,23 @@ impl Iterator for Cursor {
             }
         }
         self.page.pop_front().map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_continued_after_a_key_before_it_stays_what_it_is() {
+        let prefix = ScanRange::prefix("b");
+        assert_eq!(prefix.clone().after("a"), prefix);
+        let later = prefix.clone().after("bb");
+        assert_eq!(later.from, Bound::Excluded(b"bb".to_vec()));
+        assert_eq!((later.clone().after("ba"), later.clone().after("bb")), (later.clone(), later));
+        // Its first key itself is passed over.
+        assert_eq!(prefix.clone().after("b").from, Bound::Excluded(b"b".to_vec()));
+        assert_eq!(prefix.clone().after("c").to, prefix.to);
+        assert_eq!(ScanRange::all().after("a").from, Bound::Excluded(b"a".to_vec()));
     }
 }
