@@ -33,6 +33,32 @@ pub struct BucketState {
     changes: Gate,
 }
 
+/// A bucket that is being destroyed. It lives on if this is dropped before the log has it.
+pub struct Destroying<'a> {
+    bucket: &'a BucketState,
+    decided: bool,
+}
+
+impl Destroying<'_> {
+    /// The record is on its way: it decides, whether anybody waits for it or not.
+    pub fn decided(&mut self) {
+        self.decided = true;
+    }
+
+    /// It was not logged.
+    pub fn refused(&mut self) {
+        self.decided = false;
+    }
+}
+
+impl Drop for Destroying<'_> {
+    fn drop(&mut self) {
+        if !self.decided {
+            self.bucket.changes.reopen();
+        }
+    }
+}
+
 impl BucketState {
     fn new(id: BucketId, name: &[u8], options: BucketRecord) -> BucketState {
         BucketState {
@@ -84,19 +110,15 @@ impl BucketState {
         self.changes.enter().ok_or_else(|| self.destroyed())
     }
 
-    /// Claims the whole bucket: refuses new changes and waits for those under way. False if
+    /// Claims the whole bucket: refuses new changes and waits for those under way. `None` if
     /// somebody else destroys it already.
-    pub async fn begin_destroy(&self) -> bool {
+    pub async fn begin_destroy(&self) -> Option<Destroying<'_>> {
         if !self.changes.close() {
-            return false;
+            return None;
         }
+        let destroying = Destroying { bucket: self, decided: false };
         self.changes.wait_until_empty().await;
-        true
-    }
-
-    /// The destroy was not logged: the bucket lives on.
-    pub fn abandon_destroy(&self) {
-        self.changes.reopen();
+        Some(destroying)
     }
 
     /// Keeps keys and counts in step with a visible change, inside the key's stripe lock.

@@ -19,7 +19,7 @@ use crate::io::buffer::{AlignedBuf, BufferPool};
 use crate::io::exec::LocalFuture;
 use crate::io::gate::ByteGate;
 use crate::io::runtime::Runtime;
-use crate::io::wait::{Sender, WaitList};
+use crate::io::wait::{Receiver, Sender, WaitList};
 use crate::limits::UNFLUSHED_MAX;
 use crate::log::record::{MoveSubject, Record, SegmentKind};
 use crate::mailbox::Mailbox;
@@ -311,9 +311,24 @@ impl Core {
         shard: usize,
         request: impl FnOnce(Sender<Result<T>>) -> Request,
     ) -> Result<T> {
+        let answer = self.send(shard, request).await;
+        self.answered(answer).await
+    }
+
+    /// Sends a request to a shard; [`answered`](Self::answered) waits for the answer.
+    pub async fn send<T>(
+        &self,
+        shard: usize,
+        request: impl FnOnce(Sender<Result<T>>) -> Request,
+    ) -> Receiver<Result<T>> {
         let (sender, receiver) = crate::io::wait::oneshot();
         self.shards[shard].push(request(sender)).await;
-        match receiver.await {
+        receiver
+    }
+
+    /// Waits for an answer.
+    pub async fn answered<T>(&self, answer: Receiver<Result<T>>) -> Result<T> {
+        match answer.await {
             Ok(answer) => answer,
             Err(_) => Err(self.poison.get().cloned().unwrap_or_else(|| {
                 Error::new(ErrorKind::Closed, "the store closed before the request was done")

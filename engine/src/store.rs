@@ -176,7 +176,7 @@ impl Store {
         })
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.inner.engine.core
     }
 
@@ -301,17 +301,20 @@ impl Store {
         let Some(state) = core.buckets.by_name(name.as_bytes()) else {
             fail!(BucketNotFound, "there is no bucket {name:?}")
         };
-        if !state.begin_destroy().await {
+        let Some(mut destroying) = state.begin_destroy().await else {
             fail!(BucketNotFound, "bucket {name:?} is being destroyed");
-        }
+        };
         if !core.is_persistent() {
             core.buckets.remove(core, state.id);
+            destroying.decided();
             return Ok(());
         }
         let record = Record::BucketDestroy { bucket: state.id };
-        let destroyed = core.ask(0, |reply| Request::Bucket(record, reply)).await;
+        let answer = core.send(0, |reply| Request::Bucket(record, reply)).await;
+        destroying.decided();
+        let destroyed = core.answered(answer).await;
         if destroyed.is_err() {
-            state.abandon_destroy();
+            destroying.refused();
         }
         destroyed
     }

@@ -1,4 +1,4 @@
-//! A whole engine in the simulator, for tests that look inside it.
+//! A whole store in the simulator, for tests that look inside it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use crate::api::Bucket;
 use crate::config::{
     IoChoice, MissingTiers, OrganizerChoice, ResolvedConfig, ResolvedDram, ResolvedTier,
 };
-use crate::core::{Core, Request};
-use crate::engine::{Engine, Identity, format};
+use crate::core::Core;
+use crate::engine::Identity;
 use crate::io::runtime::{Actor, Runtime, Turn};
 use crate::io::sim::SimWorld;
 use crate::io::sim_device::SimDevice;
 use crate::io::{Device, Devices};
 use crate::limits::PAGE_EXTENTS_DEFAULT;
-use crate::log::record::{BucketRecord, Record};
+use crate::store::{BucketOptions, Store};
 use crate::types::{Durability, TierKind, Uuid};
 
-/// An engine on one or more simulated tiers.
-pub struct SimEngine {
+/// A store on one or more simulated tiers.
+pub struct SimStore {
     pub world: Arc<SimWorld>,
-    pub engine: Engine,
+    pub store: Store,
 }
 
 /// 8 MiB of DRAM and one tier of 64 MiB, in segments of 4 MiB.
@@ -65,8 +65,8 @@ impl Actor for Clock {
     }
 }
 
-impl SimEngine {
-    pub fn new(seed: u64, config: ResolvedConfig) -> SimEngine {
+impl SimStore {
+    pub fn new(seed: u64, config: ResolvedConfig) -> SimStore {
         let world = SimWorld::new(seed);
         let runtime = Runtime::Sim(world.clone());
         world.add_actor("clock", Box::new(Clock(world.clone())));
@@ -76,27 +76,22 @@ impl SimEngine {
         let devices: Devices = config.devices.iter().enumerate().map(device).collect();
         let ids = (0..config.devices.len()).map(|number| Uuid([10 + number as u8; 16]));
         let identity = Identity { store: Uuid([1; 16]), devices: ids.collect() };
-        format(&runtime, &devices, &config, &identity).unwrap();
-        let engine = Engine::start(runtime, devices, config, identity).unwrap();
-        SimEngine { world, engine }
+        let store = Store::open_on(runtime, devices, config, identity, true).unwrap();
+        SimStore { world, store }
     }
 
     pub fn core(&self) -> &Arc<Core> {
-        &self.engine.core
+        self.store.core()
     }
 
     /// A new bucket.
     pub fn bucket(&self, name: &str) -> Bucket {
-        let core = self.core();
-        let options =
-            BucketRecord { durability: None, buffer_size: 0, quota_bytes: 0, quota_blobs: 0 };
-        let record = Record::BucketCreate {
-            bucket: core.buckets.take_id(),
-            name: name.as_bytes().into(),
-            options,
-        };
-        core.runtime.block_on(core.ask(0, |reply| Request::Bucket(record, reply))).unwrap();
-        Bucket::new(core.clone(), core.buckets.by_name(name.as_bytes()).unwrap())
+        self.store.create_bucket(name, BucketOptions::default()).unwrap()
+    }
+
+    /// Waits for an asynchronous call while the world goes on.
+    pub fn wait<T>(&self, call: impl Future<Output = T>) -> T {
+        self.core().runtime.block_on(call)
     }
 
     /// Steps a number of times.

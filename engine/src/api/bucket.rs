@@ -311,7 +311,7 @@ impl Bucket {
         let Some((_, len)) = self.core.dram.head_info(hash, self.state.id, key) else {
             return Ok(None);
         };
-        resize(value, len)?;
+        resize(&self.core, value, len)?;
         match self.core.dram.get(hash, self.state.id, key, 0, value) {
             DramGet::Hit { copied, value_len }
                 if copied as u64 == value_len && value_len == len =>
@@ -376,7 +376,7 @@ impl Bucket {
             }
             Target::Part(dst) | Target::Whole(dst) => dst,
             Target::Grow(value) => {
-                resize(value, value_len)?;
+                resize(&self.core, value, value_len)?;
                 &mut value[..]
             }
         };
@@ -532,11 +532,17 @@ impl Bucket {
     }
 }
 
-/// Makes `value` as long as a value to be read.
-fn resize(value: &mut Vec<u8>, len: u64) -> Result<()> {
+/// Makes `value` as long as a value to be read. A sparse one may be long beyond all memory, and the
+/// system grants what it does not have: the budget says what is too much.
+fn resize(core: &Core, value: &mut Vec<u8>, len: u64) -> Result<()> {
     let size = usize::try_from(len).unwrap_or(usize::MAX);
-    if value.try_reserve_exact(size.saturating_sub(value.len())).is_err() {
-        fail!(NoMemory, "no memory for a value of {len} bytes; read it in pieces with get_at");
+    let more = size.saturating_sub(value.len());
+    if len > core.settings.memory_budget || value.try_reserve_exact(more).is_err() {
+        fail!(
+            NoMemory,
+            "no memory for a value of {len} bytes (memory_budget is {}); read it in pieces with get_at",
+            core.settings.memory_budget
+        );
     }
     value.resize(size, 0);
     Ok(())

@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::api::PutOptions;
 use crate::api::change::SLICES_PER_SPAN_MAX;
 use crate::api::edit::Edit;
-use crate::engine::flush_everything;
 use crate::error::ErrorKind;
-use crate::testing::{SimEngine, config, poll};
+use crate::store::Scope;
+use crate::testing::{SimStore, config, poll};
 use crate::types::Durability;
 
 fn at(level: Durability) -> PutOptions {
@@ -19,11 +19,9 @@ fn at(level: Durability) -> PutOptions {
 fn a_change_given_up_at_any_moment_leaves_no_live_bytes_behind() {
     let value = vec![5; 3 << 20];
     let mut finished = 0;
-    let sim = SimEngine::new(1, config(2));
+    let sim = SimStore::new(1, config(2));
     let bucket = sim.bucket("b");
     for steps in 0..600 {
-        let block_on =
-            |edit| sim.core().runtime.block_on(bucket.edit(b"k", edit, PutOptions::default()));
         {
             let mut put =
                 Box::pin(bucket.edit(b"k", Edit::Replace(&value), at(Durability::Written)));
@@ -34,11 +32,10 @@ fn a_change_given_up_at_any_moment_leaves_no_live_bytes_behind() {
             }
             finished += usize::from(!pending);
         }
-        match block_on(Edit::Delete) {
-            Ok(_) => {}
-            Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound),
+        if let Err(error) = bucket.delete(b"k") {
+            assert_eq!(error.kind(), ErrorKind::NotFound);
         }
-        sim.core().runtime.block_on(flush_everything(sim.core())).unwrap();
+        sim.store.flush(Scope::Store).unwrap();
         sim.steps(50);
         let live: u64 = sim.core().space.tiers().iter().map(|tier| tier.live_bytes()).sum();
         assert_eq!(live, 0, "given up after {steps} steps");
@@ -47,12 +44,12 @@ fn a_change_given_up_at_any_moment_leaves_no_live_bytes_behind() {
         }
     }
     assert!(finished > 3, "no put was seen through");
-    sim.engine.stop().unwrap().unwrap();
+    sim.store.close().unwrap();
 }
 
 #[test]
 fn a_change_under_way_keeps_no_room_of_its_predecessor() {
-    let sim = SimEngine::new(2, config(1));
+    let sim = SimStore::new(2, config(1));
     let bucket = sim.bucket("b");
     bucket.put(b"k", &vec![1; 5 << 20]).unwrap();
     bucket.get(b"k").unwrap();
@@ -67,16 +64,15 @@ fn a_change_under_way_keeps_no_room_of_its_predecessor() {
     let fallbacks = &sim.core().counters.memory_fallbacks;
     assert_eq!(fallbacks.load(Ordering::Relaxed), 0, "the predecessor was in the way");
     assert!(resident() < 5);
-    sim.core().runtime.block_on(change).unwrap();
+    sim.wait(change).unwrap();
     let value = bucket.get(b"k").unwrap();
     assert!(value.starts_with(&piece) && value[piece.len()..].iter().all(|byte| *byte == 1));
-    drop(bucket);
-    sim.engine.stop().unwrap().unwrap();
+    sim.store.close().unwrap();
 }
 
 #[test]
 fn a_span_is_rewritten_only_where_there_is_room_for_all_of_it() {
-    let sim = SimEngine::new(3, config(1));
+    let sim = SimStore::new(3, config(1));
     let bucket = sim.bucket("b");
     let slice = vec![9; 16 << 10];
     let mut value = vec![4; 1 << 20];
@@ -106,6 +102,43 @@ fn a_span_is_rewritten_only_where_there_is_room_for_all_of_it() {
     value[(1 << 20) - 65_536..][..slice.len()].copy_from_slice(&slice);
     assert!(bucket.get(b"k").unwrap() == value);
     assert!(bucket.stat(b"k").unwrap().buffers < 5, "the span was not rewritten");
-    drop(bucket);
-    sim.engine.stop().unwrap().unwrap();
+    sim.store.close().unwrap();
+}
+
+#[test]
+fn a_destroy_that_is_given_up_while_it_waits_leaves_the_bucket_as_it_was() {
+    let sim = SimStore::new(5, config(1));
+    let bucket = sim.bucket("b");
+    bucket.put(b"k", b"value").unwrap();
+    let value = vec![1; 64 << 10];
+    let mut change = Box::pin(bucket.edit(b"k", Edit::Replace(&value), at(Durability::Written)));
+    assert!(poll(&mut change).is_pending());
+    let mut destroy = Box::pin(sim.store.destroy_bucket_async("b"));
+    assert!(poll(&mut destroy).is_pending(), "it waits for the change");
+    assert_eq!(bucket.get(b"k").unwrap_err().kind(), ErrorKind::BucketNotFound);
+    drop(destroy);
+    assert_eq!(bucket.get(b"k").unwrap(), b"value");
+    sim.wait(change).unwrap();
+    bucket.put(b"l", b"another").unwrap();
+    sim.store.destroy_bucket("b").unwrap();
+    assert_eq!(bucket.get(b"k").unwrap_err().kind(), ErrorKind::BucketNotFound);
+    sim.store.close().unwrap();
+}
+
+#[test]
+fn a_sparse_value_beyond_the_memory_budget_is_read_in_pieces_only() {
+    let sim = SimStore::new(6, config(1));
+    let bucket = sim.bucket("b");
+    let budget = sim.core().settings.memory_budget;
+    for level in [Durability::Memory, Durability::Written] {
+        bucket.put_with(b"k", b"begin", at(level)).unwrap();
+        bucket.truncate_with(b"k", budget + 1, at(level)).unwrap();
+        assert_eq!(bucket.get(b"k").unwrap_err().kind(), ErrorKind::NoMemory);
+        let mut piece = [7; 8];
+        assert_eq!(bucket.get_at(b"k", 0, &mut piece).unwrap(), 8);
+        assert_eq!(&piece, b"begin\0\0\0");
+        bucket.truncate_with(b"k", 1 << 20, at(level)).unwrap();
+        assert_eq!(bucket.get(b"k").unwrap().len(), 1 << 20);
+    }
+    sim.store.close().unwrap();
 }

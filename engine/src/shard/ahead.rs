@@ -148,12 +148,12 @@ impl LogOwner {
 mod tests {
     use super::*;
     use crate::io::buffer::AlignedBuf;
-    use crate::testing::{SimEngine, config};
+    use crate::testing::{SimStore, config};
     use crate::tier::space::SegmentState;
     use crate::types::TierId;
 
     /// Log segments that hold no batch yet.
-    fn blank_log_segments(sim: &SimEngine) -> usize {
+    fn blank_log_segments(sim: &SimStore) -> usize {
         let tier = sim.core().space.tier(TierId(0));
         let segments = tier.segments().iter().enumerate();
         let logs = segments.filter(|(_, segment)| segment.state() == SegmentState::Log);
@@ -171,7 +171,7 @@ mod tests {
     fn a_log_that_moves_on_has_a_few_segments_ready_and_one_that_does_not_has_one() {
         let mut large = config(1);
         large.devices[0].capacity = 512 << 20;
-        let sim = SimEngine::new(1, large);
+        let sim = SimStore::new(1, large);
         sim.steps(20_000);
         assert_eq!(blank_log_segments(&sim), 1, "beside the one that was made with the store");
         let bucket = sim.bucket("b");

@@ -190,7 +190,7 @@ mod tests {
     use super::*;
     use crate::index::state::{Checks, checksums};
     use crate::io::wait::oneshot;
-    use crate::testing::{SimEngine, config, poll};
+    use crate::testing::{SimStore, config, poll};
     use crate::types::{BucketId, BufferId, Version};
 
     fn request(reply: crate::io::wait::Sender<Result<WrittenBytes>>) -> Request {
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn no_location_is_told_before_the_log_has_heard_of_its_segment() {
         for seed in 0..10 {
-            let sim = SimEngine::new(seed, config(2));
+            let sim = SimStore::new(seed, config(2));
             let log = &sim.core().shards[0];
             let (reply, answer) = oneshot();
             assert!(sim.core().shards[1].try_push(request(reply)).is_ok());
@@ -227,9 +227,9 @@ mod tests {
                 sim.world.step();
                 assert!(poll(&mut answer).is_pending(), "seed {seed}: the opening may come later");
             }
-            let written = sim.core().runtime.block_on(answer);
+            let written = sim.wait(answer);
             assert!(written.is_ok_and(|written| written.is_ok()));
-            sim.engine.stop().unwrap().unwrap();
+            sim.store.close().unwrap();
         }
     }
 }
