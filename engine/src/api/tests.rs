@@ -106,6 +106,27 @@ fn a_span_is_rewritten_only_where_there_is_room_for_all_of_it() {
 }
 
 #[test]
+fn a_flush_does_not_wait_for_a_change_that_is_not_acknowledged() {
+    let sim = SimStore::new(4, config(1));
+    let bucket = sim.bucket("b");
+    bucket.put_with(b"k", b"written behind one day", at(Durability::Memory)).unwrap();
+    bucket.put_with(b"k", b"logged before that", at(Durability::Written)).unwrap();
+    // Claims the key and keeps it, as the next of many writers does: nobody polls it meanwhile.
+    let value = vec![1; 64 << 10];
+    let mut change = Box::pin(bucket.edit(b"k", Edit::Replace(&value), at(Durability::Written)));
+    assert!(poll(&mut change).is_pending());
+    let mut flush = Box::pin(sim.store.flush_async(Scope::Store));
+    let flushed = (0..20_000).any(|_| {
+        sim.world.step();
+        poll(&mut flush).is_ready()
+    });
+    assert!(flushed, "it waits for a change that began before it");
+    sim.wait(change).unwrap();
+    assert!(bucket.get(b"k").unwrap() == value);
+    sim.store.close().unwrap();
+}
+
+#[test]
 fn a_destroy_that_is_given_up_while_it_waits_leaves_the_bucket_as_it_was() {
     let sim = SimStore::new(5, config(1));
     let bucket = sim.bucket("b");

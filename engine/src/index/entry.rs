@@ -77,8 +77,9 @@ impl Entry {
         match &self.logged {
             Logged::Same => false,
             // A tombstone over nothing needs no record: recovery finds nothing either.
-            Logged::Absent(_) => self.visible.exists(),
-            Logged::Other(_) => true,
+            Logged::Absent(version) => self.visible.exists() && self.visible.version > *version,
+            // The other way round while a change is logged and not acknowledged.
+            Logged::Other(state) => self.visible.version > state.version,
         }
     }
 

@@ -245,9 +245,9 @@ async fn write_key(context: &Rc<ShardContext>, writer: &Rc<ValueWriter>, item: I
             for snapshot in snapshots {
                 let (bucket, key) = (snapshot.bucket, snapshot.key.clone());
                 if let Err(error) = write_snapshot(context, writer, item.hash, snapshot).await {
-                    requeue_failed(&context.core, item.hash, bucket, &key);
                     // A device that refuses is not asked again at once.
                     context.io.sleep(RETRY).await;
+                    requeue_failed(&context.core, item.hash, bucket, &key);
                     outcome = Outcome::Failed(error);
                 }
             }
@@ -257,10 +257,12 @@ async fn write_key(context: &Rc<ShardContext>, writer: &Rc<ValueWriter>, item: I
 }
 
 /// The dirty states under this hash, marked as being written; `None` if one of them is being
-/// changed or written right now.
+/// changed or written right now. A clean one that is being changed keeps nobody waiting: there is
+/// always a next change of a hot key, and none of them is acknowledged yet.
 fn take_snapshots(core: &Core, hash: u64) -> Option<Vec<Snapshot>> {
     let mut stripe = core.index.lock(hash);
-    if stripe.with_hash(hash).any(|entry| entry.claimed || entry.writing_behind) {
+    let is_busy = |entry: &&mut Entry| entry.writing_behind || (entry.claimed && entry.is_dirty());
+    if stripe.with_hash(hash).any(|entry| is_busy(&entry)) {
         return None;
     }
     let mut snapshots = Vec::new();
@@ -433,5 +435,46 @@ fn requeue_failed(core: &Core, hash: u64, bucket: crate::types::BucketId, key: &
     drop(stripe);
     if again {
         core.dirty[core.shard_of(hash)].push(hash, core.runtime.now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Scope;
+    use crate::testing::{SimStore, config};
+
+    #[test]
+    fn what_a_device_refuses_is_not_asked_again_at_once() {
+        let sim = SimStore::new(1, config(1));
+        let bucket = sim.bucket("b");
+        bucket.put_with(b"k", &[7; 100_000], Durability::Memory.into()).unwrap();
+        let set_checks = |checks: Checks| {
+            let stripes = (0..crate::limits::STRIPES).map(|n| sim.core().index.lock_number(n));
+            for mut stripe in stripes {
+                for entry in stripe.iter_mut() {
+                    let Value::Lone(lone) = &mut entry.visible.value else { continue };
+                    lone.checks = checks.clone();
+                }
+            }
+        };
+        // As if the bytes had changed in memory.
+        set_checks(Checks::One(0));
+        let queue = &sim.core().dirty[0];
+        let tried = || queue.inner.lock().next_number;
+        let start = sim.world.now();
+        while sim.world.now().since(start) < RETRY * 10 {
+            // The arena is full of it.
+            queue.hurry();
+            sim.world.step();
+        }
+        assert!((2..=12).contains(&tried()), "tried {} times", tried());
+        set_checks(Checks::Unwritten);
+        // What is under way has failed already.
+        while sim.world.now().since(start) < RETRY * 12 {
+            sim.world.step();
+        }
+        sim.store.flush(Scope::Store).unwrap();
+        sim.store.close().unwrap();
     }
 }
