@@ -163,3 +163,11 @@ fn a_sparse_value_beyond_the_memory_budget_is_read_in_pieces_only() {
     }
     sim.store.close().unwrap();
 }
+
+#[test]
+fn a_store_says_what_its_organizer_runs_on_as_soon_as_it_is_open() {
+    let sim = SimStore::new(7, config(1));
+    assert_eq!(sim.store.info().organizer_backend, "sim");
+    assert_eq!(sim.store.stats().organizer.backend, "sim");
+    sim.store.close().unwrap();
+}

@@ -17,6 +17,9 @@ use crate::io::runtime::{ActorHandle, Runtime};
 use crate::io::{Devices, exec_ring};
 use crate::types::TierId;
 
+/// The name of the backend of that name.
+pub const GLOMMIO: &str = "glommio";
+
 /// A future that stays on its thread.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
@@ -82,6 +85,8 @@ pub(crate) fn memory(pool: &Arc<BufferPool>, len: usize) -> AlignedBuf {
 pub struct Started {
     /// Ends when its body has ended.
     pub handle: ActorHandle,
+    /// `glommio`, `threads` or `sim`.
+    pub backend: &'static str,
     /// Why it does not run on glommio, for the store's info; `None` if it does, or is simulated.
     pub fallback: Option<String>,
 }
@@ -97,12 +102,12 @@ pub fn start(
     let (body, fallback) = match runtime {
         Runtime::Sim(_) => (body, None),
         Runtime::Os(_) => match on_glommio(&devices, &pool, &counters, body) {
-            Ok(handle) => return Ok(Started { handle, fallback: None }),
+            Ok(handle) => return Ok(Started { handle, backend: GLOMMIO, fallback: None }),
             Err((reason, body)) => (body, Some(reason)),
         },
     };
     let handle = exec_ring::spawn(runtime, devices, pool, counters, body)?;
-    Ok(Started { handle, fallback })
+    Ok(Started { handle, backend: exec_ring::backend(runtime), fallback })
 }
 
 #[cfg(feature = "glommio")]

@@ -35,15 +35,22 @@ pub fn spawn(
 ) -> Result<ActorHandle> {
     let of_actor = runtime.clone();
     let factory = move || -> Box<dyn Actor> {
-        let (ring, backend): (Box<dyn Ring>, _) = match &of_actor {
-            Runtime::Sim(world) => (Box::new(SimRing::new(world.clone(), devices)), "sim"),
-            Runtime::Os(_) => {
-                (Box::new(ThreadsRing::new(devices, WORKERS_MAX, of_actor.clone())), "threads")
-            }
+        let ring: Box<dyn Ring> = match &of_actor {
+            Runtime::Sim(world) => Box::new(SimRing::new(world.clone(), devices)),
+            Runtime::Os(_) => Box::new(ThreadsRing::new(devices, WORKERS_MAX, of_actor.clone())),
         };
+        let backend = backend(&of_actor);
         Box::new(RingActor::new(of_actor, ring, pool, counters, backend, body))
     };
     runtime.spawn("isotherm-org", Box::new(factory))
+}
+
+/// What it is called on this runtime.
+pub fn backend(runtime: &Runtime) -> &'static str {
+    match runtime {
+        Runtime::Sim(_) => "sim",
+        Runtime::Os(_) => "threads",
+    }
 }
 
 /// The actor that drives the body's tasks, its ring and its timers.

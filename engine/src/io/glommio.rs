@@ -23,7 +23,7 @@ use glommio::{
 use crate::io::Devices;
 use crate::io::buffer::{AlignedBuf, BufferPool};
 use crate::io::device::check_write_range;
-use crate::io::exec::{Body, Class, Exec, ExecCounters, LocalFuture, memory};
+use crate::io::exec::{Body, Class, Exec, ExecCounters, GLOMMIO, LocalFuture, memory};
 use crate::io::runtime::{ActorHandle, block_all_signals};
 use crate::io::transfer::{Direction, Transfer};
 use crate::types::TierId;
@@ -363,6 +363,6 @@ impl Exec for GlommioExec {
     }
 
     fn backend(&self) -> &'static str {
-        "glommio"
+        GLOMMIO
     }
 }

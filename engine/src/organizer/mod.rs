@@ -188,6 +188,11 @@ impl OrganizerHandle {
         }
     }
 
+    fn runs_on(&self, backend: &'static str) {
+        let first = self.backend.set(backend).is_ok();
+        assert!(first, "a store has one organizer");
+    }
+
     /// `glommio`, `threads` or `sim`; nothing before it runs.
     pub fn backend(&self) -> Option<&'static str> {
         self.backend.get().copied()
@@ -213,19 +218,18 @@ pub fn start_with(
     policy: Box<dyn PlacementPolicy>,
 ) -> Result<Started> {
     let of_body = core.clone();
-    let body: Body = Box::new(move |exec| {
-        // Set once: a store has one organizer.
-        let _ = of_body.organizer.backend.set(exec.backend());
-        Box::pin(run::run(of_body, exec, devices, policy))
-    });
+    let body: Body = Box::new(move |exec| Box::pin(run::run(of_body, exec, devices, policy)));
     let (runtime, counters) = (core.runtime.clone(), core.organizer.exec.clone());
     let (files, pool) = (core.devices.clone(), core.pool.clone());
     let is_simulated = matches!(runtime, Runtime::Sim(_));
     if choice == OrganizerChoice::Threads && !is_simulated {
         let handle = exec_ring::spawn(&runtime, files, pool, counters, body)?;
-        return Ok(Started { handle, fallback: None });
+        let backend = exec_ring::backend(&runtime);
+        core.organizer.runs_on(backend);
+        return Ok(Started { handle, backend, fallback: None });
     }
     let started = exec::start(&runtime, files, pool, counters, body)?;
+    core.organizer.runs_on(started.backend);
     match started.fallback {
         Some(reason) if choice == OrganizerChoice::Glommio => {
             core.organizer.stop();
@@ -235,6 +239,6 @@ pub fn start_with(
                 format!("glommio does not run here ({reason}); set organizer = \"auto\""),
             ))
         }
-        fallback => Ok(Started { handle: started.handle, fallback }),
+        fallback => Ok(Started { fallback, ..started }),
     }
 }
