@@ -1,6 +1,6 @@
 //! What a change will take of devices and memory, asked for before it begins.
 
-use crate::api::edit::pieces;
+use crate::api::edit::{Edit, pieces};
 use crate::core::Core;
 use crate::error::{Result, fail};
 use crate::index::entry::entry_bytes;
@@ -15,8 +15,23 @@ pub fn device_bytes(offset: u64, len: usize, buffer_size: u32) -> u64 {
     pieces(offset, len, buffer_size).map(|(_, piece)| footprint(piece.len() as u32)).sum()
 }
 
+/// Refuses an edit that the index has no memory for. What makes room goes on.
+pub fn check_index_room(core: &Core, key: &[u8], edit: Edit<'_>, buffer_size: u32) -> Result<()> {
+    let budget = core.index.budget();
+    let may_add = || index_bytes(core, key, edit.data().len(), buffer_size);
+    if edit.may_grow_index() && !budget.allows(may_add()) {
+        fail!(
+            NoMemory,
+            "the index uses {} of {} bytes; raise memory_budget or delete blobs",
+            budget.used_bytes(),
+            budget.limit_bytes()
+        );
+    }
+    Ok(())
+}
+
 /// Memory that a change may add to the index.
-pub fn index_bytes(core: &Core, key: &[u8], data_len: usize, buffer_size: u32) -> u64 {
+fn index_bytes(core: &Core, key: &[u8], data_len: usize, buffer_size: u32) -> u64 {
     let buffers = data_len as u64 / u64::from(buffer_size) + 2;
     let rows = buffers * ROW_BYTES;
     if core.is_persistent() && buffers > core.settings.inline_extents_max() as u64 {

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::api::admission::{Reservation, device_bytes, index_bytes};
+use crate::api::admission::{Reservation, check_index_room, device_bytes};
 use crate::api::edit::{Changed, Edit, pieces};
 use crate::api::paged;
 use crate::api::read::{self, Held, Reader};
@@ -170,16 +170,7 @@ pub async fn change(
     level: Durability,
 ) -> Result<Changed> {
     let buffer_size = bucket.buffer_size(core);
-    if edit.may_grow_index()
-        && !core.index.budget().allows(index_bytes(core, key, edit.data().len(), buffer_size))
-    {
-        fail!(
-            NoMemory,
-            "the index uses {} of {} bytes; raise memory_budget or delete blobs",
-            core.index.budget().used_bytes(),
-            core.index.budget().limit_bytes()
-        );
-    }
+    check_index_room(core, key, edit, buffer_size)?;
     // An append's offset is not known yet; one more block covers any split.
     let data = edit.data();
     let _reservation = match data.len() {

@@ -31,7 +31,7 @@ impl<'a> Edit<'a> {
     }
 
     /// Whether the memory budget may refuse it: what makes room must always go on.
-    pub fn may_grow_index(&self) -> bool {
+    pub(super) fn may_grow_index(&self) -> bool {
         !matches!(self, Edit::Truncate(_) | Edit::Delete)
     }
 

@@ -7,13 +7,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::api::admission::index_bytes;
+use crate::api::admission::check_index_room;
 use crate::api::change::{allows_memory_edit, crowded_spans, not_found};
 use crate::api::edit::{Changed, Edit, pieces};
 use crate::api::room;
 use crate::buckets::BucketState;
 use crate::core::Core;
-use crate::error::{Result, fail};
+use crate::error::Result;
 use crate::index::entry::Entry;
 use crate::index::extents::{self, Extent};
 use crate::index::state::{BlobState, Buffer, Checks, Map, Value, checksums};
@@ -187,16 +187,7 @@ fn attempt(
     if core.is_persistent() && data.len() as u64 > core.dram.capacity() / ARENA_PART_MAX {
         return Ok(Attempt::RunAsWritten);
     }
-    if edit.may_grow_index()
-        && !core.index.budget().allows(index_bytes(core, key, data.len(), buffer_size))
-    {
-        fail!(
-            NoMemory,
-            "the index uses {} of {} bytes; raise memory_budget or delete blobs",
-            core.index.budget().used_bytes(),
-            core.index.budget().limit_bytes()
-        );
-    }
+    check_index_room(core, key, edit, buffer_size)?;
     core.dram.expect_head(hash);
     let base = match edit {
         Edit::Replace(_) => None,

@@ -4,7 +4,7 @@
 //! leaves it there, and the completion finds nobody and returns the buffer to its pool.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -17,6 +17,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::io::buffer::AlignedBuf;
 use crate::io::runtime::Nanos;
+use crate::io::timers::{Sleep, Timers};
 use crate::io::{IoDone, IoOp, Ring, Token, Wait};
 use crate::types::TierId;
 
@@ -31,18 +32,18 @@ pub struct ShardIo {
     ring: RefCell<Box<dyn Ring>>,
     slots: RefCell<HashMap<Token, Slot>>,
     next_token: RefCell<u64>,
-    timers: RefCell<BTreeMap<(Nanos, u64), Waker>>,
+    timers: Timers,
 }
 
 impl ShardIo {
     /// Over a ring made on this thread.
     pub fn new(core: Arc<Core>, ring: Box<dyn Ring>) -> Rc<ShardIo> {
         Rc::new(ShardIo {
+            timers: Timers::new(core.runtime.clone()),
             core,
             ring: RefCell::new(ring),
             slots: RefCell::default(),
             next_token: RefCell::new(0),
-            timers: RefCell::default(),
         })
     }
 
@@ -116,13 +117,13 @@ impl ShardIo {
     }
 
     /// Continues after this long.
-    pub fn sleep(&self, duration: Duration) -> Sleep<'_> {
-        Sleep { io: self, until: self.core.runtime.now().after(duration), key: None }
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        self.timers.sleep_until(self.core.runtime.now().after(duration))
     }
 
     /// The earliest timer.
     pub fn next_timer(&self) -> Option<Nanos> {
-        self.timers.borrow().first_key_value().map(|((at, _), _)| *at)
+        self.timers.next()
     }
 
     /// Operations under way.
@@ -134,7 +135,7 @@ impl ShardIo {
     /// Returns whether there were any.
     pub fn turn(&self, wait: Wait, done: &mut Vec<IoDone>) -> bool {
         self.ring.borrow_mut().turn(wait, done);
-        let mut any = !done.is_empty();
+        let any = !done.is_empty();
         for IoDone { token, buf, result } in done.drain(..) {
             let slot = self
                 .slots
@@ -145,14 +146,7 @@ impl ShardIo {
                 waker.wake();
             }
         }
-        let now = self.core.runtime.now();
-        while self.next_timer().is_some_and(|at| at <= now) {
-            if let Some((_, waker)) = self.timers.borrow_mut().pop_first() {
-                waker.wake();
-                any = true;
-            }
-        }
-        any
+        self.timers.fire() || any
     }
 
     fn finish(
@@ -199,38 +193,6 @@ impl Future for Operation<'_> {
 impl Drop for Operation<'_> {
     fn drop(&mut self) {
         self.io.slots.borrow_mut().remove(&self.token);
-    }
-}
-
-/// See [`ShardIo::sleep`].
-pub struct Sleep<'a> {
-    io: &'a ShardIo,
-    until: Nanos,
-    key: Option<(Nanos, u64)>,
-}
-
-impl Future for Sleep<'_> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.io.core.runtime.now() >= self.until {
-            return Poll::Ready(());
-        }
-        let key = match self.key {
-            Some(key) => key,
-            None => (self.until, self.io.next_token.replace_with(|last| *last + 1)),
-        };
-        self.key = Some(key);
-        self.io.timers.borrow_mut().insert(key, cx.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl Drop for Sleep<'_> {
-    fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.io.timers.borrow_mut().remove(&key);
-        }
     }
 }
 
