@@ -7,6 +7,7 @@ use crate::api::PutOptions;
 use crate::api::change::SLICES_PER_SPAN_MAX;
 use crate::api::edit::Edit;
 use crate::error::ErrorKind;
+use crate::limits::UNFLUSHED_MAX;
 use crate::store::Scope;
 use crate::testing::{SimStore, config, poll};
 use crate::types::Durability;
@@ -169,5 +170,66 @@ fn a_store_says_what_its_organizer_runs_on_as_soon_as_it_is_open() {
     let sim = SimStore::new(7, config(1));
     assert_eq!(sim.store.info().organizer_backend, "sim");
     assert_eq!(sim.store.stats().organizer.backend, "sim");
+    sim.store.close().unwrap();
+}
+
+#[test]
+fn acknowledgements_follow_the_order_of_the_log() {
+    let value = vec![1; 64 << 10];
+    for seed in 0..20 {
+        let sim = SimStore::new(seed, config(2));
+        let bucket = sim.bucket("b");
+        let mut durable =
+            Box::pin(bucket.edit(b"first", Edit::Replace(&value), at(Durability::Durable)));
+        let core = sim.core();
+        let hash = core.index.hash(core.buckets.by_name(b"b").unwrap().id, b"first");
+        let is_logged = || {
+            let mut stripe = core.index.lock(hash);
+            stripe.with_hash(hash).any(|entry| entry.logged_version() > entry.visible.version)
+        };
+        while !is_logged() {
+            assert!(poll(&mut durable).is_pending());
+            sim.world.step();
+        }
+        let mut written =
+            Box::pin(bucket.edit(b"second", Edit::Replace(b"small"), at(Durability::Written)));
+        while poll(&mut written).is_pending() {
+            sim.world.step();
+        }
+        assert_eq!(bucket.get(b"first").unwrap(), value, "seed {seed}: the second came first");
+        sim.wait(durable).unwrap();
+        sim.store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_write_that_waits_for_a_flush_goes_on_when_it_is_done() {
+    let sim = SimStore::new(8, config(1));
+    let bucket = sim.bucket("b");
+    sim.store.flush(Scope::Store).unwrap();
+    let unflushed = &sim.core().space.tiers()[0].counters.unflushed_bytes;
+    unflushed.fetch_add(UNFLUSHED_MAX + 1, Ordering::AcqRel);
+    let value = vec![1; 64 << 10];
+    let mut put = Box::pin(bucket.edit(b"k", Edit::Replace(&value), at(Durability::Written)));
+    let done = (0..20_000).any(|_| {
+        sim.world.step();
+        poll(&mut put).is_ready()
+    });
+    assert!(done, "it sleeps");
+    sim.store.close().unwrap();
+}
+
+#[test]
+fn zeros_ahead_of_the_log_wait_for_a_flush_like_everybody() {
+    let sim = SimStore::new(9, config(1));
+    let counters = &sim.core().space.tiers()[0].counters;
+    for _ in 0..3000 {
+        // Whatever is flushed, others have written more meanwhile.
+        counters.unflushed_bytes.fetch_add(UNFLUSHED_MAX + 1, Ordering::AcqRel);
+        sim.world.step();
+    }
+    let written = counters.written_bytes.load(Ordering::Relaxed);
+    assert!(written < 1 << 20, "{written} bytes written beyond the bound");
+    sim.bucket("b").put(b"k", b"v").unwrap();
     sim.store.close().unwrap();
 }

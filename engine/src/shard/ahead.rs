@@ -62,6 +62,10 @@ impl LogOwner {
             let mut buf = self.context.io.memory(ZERO_CHUNK);
             buf.as_mut_slice().fill(0);
             while at < facts.segment_size {
+                // At the end nobody may be left to flush.
+                if !self.context.is_stopping() {
+                    core.wait_for_flush_room().await?;
+                }
                 let len = (facts.segment_size - at).min(ZERO_CHUNK as u64) as usize;
                 buf = self.context.io.write(tier, start + at, len, buf, false).await?;
                 at += len as u64;

@@ -41,6 +41,11 @@ pub enum Ack {
 }
 
 impl Ack {
+    /// Whether a caller waits for a change.
+    pub fn is_change(&self) -> bool {
+        matches!(self, Ack::Publish { .. })
+    }
+
     /// Acknowledges. The caller's wake-up is left to the list.
     pub fn send(self, core: &Core, wakes: &Arc<Wakes>) {
         match self {

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::index::table::{RowView, to_record};
-use crate::limits::{BLOCK, PARTITIONS};
+use crate::limits::{BLOCK, PARTITIONS, UNFLUSHED_MAX};
 use crate::log::checkpoint::{BufferEntry, PartitionEncoder, PartitionIdentity, PartitionView};
 use crate::log::record::SegmentKind;
 use crate::log::root::{PartitionRef, Root, SegmentEntry};
@@ -177,6 +177,10 @@ impl LogOwner {
         let mut copies = self.begin_copies(first);
         let mut images = Vec::with_capacity(STEP_PARTITIONS);
         for partition in first..first + STEP_PARTITIONS {
+            if self.core().unflushed_bytes() > UNFLUSHED_MAX / 2 {
+                // This is the flush task: nobody else would.
+                flush_all(self).await?;
+            }
             let (cut, image) = self.encode_partition(partition)?;
             images.push(self.write_image(cut, &image, &mut gathered).await?);
             if let Some(copies) = &mut copies {

@@ -87,6 +87,8 @@ pub(super) async fn flush_all(owner: &Rc<LogOwner>) -> Result<()> {
         tier.counters.unflushed_bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
     owner.raise_watermark(target);
+    // Also if W has not risen: somebody may wait for room to write unflushed bytes.
+    core.log.flushed.wake_all();
     acknowledge(owner, owner.core().log.watermark());
     Ok(())
 }

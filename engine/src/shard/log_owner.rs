@@ -723,8 +723,11 @@ impl LogOwner {
             self.reclaim_wanted.set(true);
             self.stirred.wake_all();
         }
+        // Acknowledgements follow the order of the batches: what is visible is never newer than
+        // what is not. Somebody who waits for a flush keeps nobody else waiting.
+        let overtakes = self.unflushed_acks.borrow().iter().any(|(_, ack)| ack.is_change());
         for (ack, level) in acks {
-            if flushed || level < Durability::Durable {
+            if flushed || (level < Durability::Durable && !overtakes) {
                 ack.send(core, &self.wakes);
             } else {
                 self.unflushed_acks.borrow_mut().push_back((flight.seq, ack));
