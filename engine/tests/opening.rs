@@ -417,12 +417,13 @@ fn every_tier_learns_the_new_epoch_the_cut_and_who_was_there() {
     for block in &found {
         assert_eq!(block.epoch, Epoch(before.epoch.0 + 1));
         assert_eq!(block.cuts, found[0].cuts);
-        assert_eq!(block.watermark, found[0].watermark);
         assert_eq!(block.tier_epochs, [block.epoch, block.epoch]);
         assert!(!block.clean);
     }
     let cut = found[0].cuts.last().unwrap();
-    assert_eq!((cut.epoch, cut.seq), (before.epoch, found[0].watermark));
+    assert_eq!(cut.epoch, before.epoch);
+    // The store runs: a checkpoint or its copy may have raised what a tier's superblock names.
+    assert!(found.iter().all(|block| block.watermark >= cut.seq), "{found:?}");
     store.close().unwrap();
 }
 
