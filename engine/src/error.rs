@@ -116,6 +116,12 @@ impl Error {
         };
         Error::new(kind, format!("{what}: {error}"))
     }
+
+    /// A flush, or a write that was to be durable, has failed. Whatever the reason, one for lack of
+    /// space too: the kernel may have dropped the writes it was to cover, and tells it once.
+    pub fn from_failed_flush(what: impl fmt::Display, error: &std::io::Error) -> Error {
+        Error::new(ErrorKind::DeviceFailed, format!("{what}: {error}"))
+    }
 }
 
 impl fmt::Display for Error {

@@ -74,7 +74,7 @@ pub trait Device: Send + Sync {
 pub type Devices = Arc<[Arc<dyn Device>]>;
 
 /// Names one operation to its submitter. The ring does not interpret it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Token(pub u64);
 
 /// An operation for a [`Ring`]. The ring owns the buffer until the operation is done, whatever

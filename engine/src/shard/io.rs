@@ -4,12 +4,13 @@
 //! leaves it there, and the completion finds nobody and returns the buffer to its pool.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ use crate::error::{Error, Result};
 use crate::io::buffer::AlignedBuf;
 use crate::io::runtime::Nanos;
 use crate::io::timers::{Sleep, Timers};
+use crate::io::wait::WaitList;
 use crate::io::{IoDone, IoOp, Ring, Token, Wait};
+use crate::shard::poison_on_error;
 use crate::types::TierId;
 
 enum Slot {
@@ -33,6 +36,9 @@ pub struct ShardIo {
     slots: RefCell<HashMap<Token, Slot>>,
     next_token: RefCell<u64>,
     timers: Timers,
+    /// Flushes and durable writes under way.
+    syncs: RefCell<BTreeSet<Token>>,
+    sync_ended: WaitList,
 }
 
 impl ShardIo {
@@ -44,6 +50,8 @@ impl ShardIo {
             ring: RefCell::new(ring),
             slots: RefCell::default(),
             next_token: RefCell::new(0),
+            syncs: RefCell::default(),
+            sync_ended: WaitList::default(),
         })
     }
 
@@ -75,18 +83,18 @@ impl ShardIo {
     ) -> Result<AlignedBuf> {
         self.core.space.tier(tier).check_there()?;
         let start = self.core.runtime.now();
-        let (buf, result) = self.run(IoOp::Write { tier, offset, len, buf, dsync }).await;
+        let operation = self.run(IoOp::Write { tier, offset, len, buf, dsync });
+        let _sync = dsync.then(|| self.begin_sync(operation.token));
+        let (buf, result) = operation.await;
         let counters = &self.core.space.tier(tier).counters;
         counters.count_write(len);
-        if dsync {
-            counters.unflushed_bytes.fetch_sub(len as u64, std::sync::atomic::Ordering::AcqRel);
-        }
         self.core.counters.device_write.record(self.core.runtime.now().since(start));
-        self.finish(
-            buf,
-            result,
-            format_args!("write of {len} bytes at {offset} of tier {}", tier.0),
-        )
+        let what = format_args!("write of {len} bytes at {offset} of tier {}", tier.0);
+        if dsync {
+            counters.unflushed_bytes.fetch_sub(len as u64, Ordering::AcqRel);
+            self.latch(what, &result)?;
+        }
+        self.finish(buf, result, what)
     }
 
     /// Writes bytes that are not in an aligned buffer yet.
@@ -104,16 +112,44 @@ impl ShardIo {
 
     /// Flushes a device: covers every write done before this call.
     pub async fn flush(&self, tier: TierId) -> Result<()> {
+        self.core.check_poison()?;
         let start = self.core.runtime.now();
-        let (_, result) = self.run(IoOp::Flush { tier }).await;
-        self.core
-            .space
-            .tier(tier)
-            .counters
-            .flushes
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let operation = self.run(IoOp::Flush { tier });
+        let sync = self.begin_sync(operation.token);
+        let (_, result) = operation.await;
+        self.core.space.tier(tier).counters.flushes.fetch_add(1, Ordering::Relaxed);
         self.core.counters.device_flush.record(self.core.runtime.now().since(start));
-        result.map_err(|error| Error::from_io(format_args!("flush of tier {}", tier.0), &error))
+        self.latch(format_args!("flush of tier {}", tier.0), &result)?;
+        drop(sync);
+        self.syncs_settled().await
+    }
+
+    /// The kernel tells a lost write to one of several who sync the same file: a flush is believed
+    /// when those that were under way beside it have succeeded too.
+    async fn syncs_settled(&self) -> Result<()> {
+        let newest = Token(*self.next_token.borrow());
+        loop {
+            let ended = self.sync_ended.ticket();
+            self.core.check_poison()?;
+            if self.syncs.borrow().first().is_none_or(|oldest| *oldest >= newest) {
+                return Ok(());
+            }
+            ended.await;
+        }
+    }
+
+    fn begin_sync(&self, token: Token) -> Sync<'_> {
+        self.syncs.borrow_mut().insert(token);
+        Sync { io: self, token }
+    }
+
+    /// A failed flush stops all changes before anybody hears of it. It is never repeated: the next
+    /// one would succeed, and cover nothing of what this one has lost.
+    fn latch(&self, what: std::fmt::Arguments<'_>, result: &io::Result<()>) -> Result<()> {
+        let Err(error) = result else { return Ok(()) };
+        let error = Error::from_failed_flush(what, error);
+        poison_on_error(&self.core, "a flush failed", Err(error.clone()));
+        Err(error)
     }
 
     /// Continues after this long.
@@ -167,6 +203,19 @@ impl ShardIo {
         self.slots.borrow_mut().insert(token, Slot::Waiting(None));
         self.ring.borrow_mut().push(token, op);
         Operation { io: self, token }
+    }
+}
+
+/// A flush or a durable write under way.
+struct Sync<'a> {
+    io: &'a ShardIo,
+    token: Token,
+}
+
+impl Drop for Sync<'_> {
+    fn drop(&mut self) {
+        self.io.syncs.borrow_mut().remove(&self.token);
+        self.io.sync_ended.wake_all();
     }
 }
 
