@@ -10,6 +10,7 @@ use crate::buckets::Buckets;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Gate, Pass};
 use crate::index::Index;
+use crate::index::entry::Entry;
 use crate::index::extents::Extent;
 use crate::index::pages::PageRef;
 use crate::index::state::{BlobState, Buffer};
@@ -26,6 +27,7 @@ use crate::mailbox::Mailbox;
 use crate::organizer::Kick;
 use crate::paging::cache::PageCache;
 use crate::paging::write::PageHold;
+use crate::shard::behind::{DirtyQueue, Queued};
 use crate::stats::Counters;
 use crate::tier::dram::{DirRange, Dram, OwnedPin};
 use crate::tier::space::Space;
@@ -61,7 +63,7 @@ pub struct Core {
     /// One queue per shard; shard 0 owns the log. Empty in a store without devices.
     pub shards: Box<[Mailbox<Request>]>,
     /// Keys that wait to be written behind, per shard.
-    pub dirty: Box<[crate::shard::behind::DirtyQueue]>,
+    pub dirty: Box<[DirtyQueue]>,
     /// The log as others see it.
     pub log: LogView,
     /// Wakes the organizer.
@@ -219,6 +221,15 @@ impl Core {
         }
         self.space.reserve_unchecked(bytes);
         true
+    }
+
+    /// Queues a dirty key for write-behind, unless it is queued. Under its stripe lock.
+    pub fn queue_if_dirty(&self, entry: &mut Entry) -> Option<Queued<'_>> {
+        if !entry.is_dirty() || entry.queued_dirty {
+            return None;
+        }
+        entry.queued_dirty = true;
+        Some(self.dirty[self.shard_of(entry.hash)].push(entry.hash, self.runtime.now()))
     }
 
     /// The shard that serves a hash.

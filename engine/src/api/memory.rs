@@ -264,7 +264,7 @@ fn publish(
     let Publication { edit, base, cut, len, offset, staged, buffer_size } = publication;
     let old;
     let version;
-    let mut queue = false;
+    let mut queued = None;
     let now = core.runtime.recent();
     {
         let mut stripe = core.index.lock(hash);
@@ -317,7 +317,7 @@ fn publish(
         }
         if core.is_persistent() && !entry.queued_dirty {
             entry.queued_dirty = true;
-            queue = true;
+            queued = Some(core.dirty[core.shard_of(hash)].push(hash, now));
         }
         staged.give();
         if !entry.visible.exists() {
@@ -325,8 +325,8 @@ fn publish(
         }
     }
     drop(old);
-    if queue {
-        core.dirty[core.shard_of(hash)].push(hash, now);
+    if let Some(queued) = queued {
+        queued.tell();
     }
     Ok(Attempt::Done(Changed { version, offset }))
 }

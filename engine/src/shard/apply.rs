@@ -207,7 +207,7 @@ fn finish_behind(
     version: Version,
     slots: &[(SlotId, BufferId)],
 ) {
-    let mut again = false;
+    let queued;
     {
         let mut stripe = core.index.lock(hash);
         let Some(entry) = stripe.get(hash, bucket, key) else { return };
@@ -222,14 +222,11 @@ fn finish_behind(
                 core.dram.mark_clean(*slot, *buffer);
             }
         }
-        if entry.is_dirty() && !entry.queued_dirty {
-            entry.queued_dirty = true;
-            again = true;
-        }
+        queued = core.queue_if_dirty(entry);
         core.index.remove_if_vacant(&mut stripe, hash, bucket, key);
     }
-    if again {
-        core.dirty[core.shard_of(hash)].push(hash, core.runtime.now());
+    if let Some(queued) = queued {
+        queued.tell();
     }
     core.counters.written_behind.fetch_add(1, Ordering::Relaxed);
     core.index.stripe(hash).released.wake_all();
@@ -285,20 +282,20 @@ fn publish(core: &Core, hash: u64, bucket: BucketId, key: &Arc<[u8]>, dram: Opti
 
 /// Ends a claim without a change.
 pub fn release_claim(core: &Core, hash: u64, bucket: BucketId, key: &[u8]) {
-    let mut again = false;
+    let mut queued = None;
     {
         let mut stripe = core.index.lock(hash);
         if let Some(entry) = stripe.get(hash, bucket, key) {
             entry.claimed = false;
-            if entry.is_dirty() && !entry.queued_dirty && !entry.writing_behind {
-                entry.queued_dirty = true;
-                again = true;
+            // The end of a write-behind under way queues the key itself.
+            if !entry.writing_behind {
+                queued = core.queue_if_dirty(entry);
             }
         }
         core.index.remove_if_vacant(&mut stripe, hash, bucket, key);
     }
-    if again {
-        core.dirty[core.shard_of(hash)].push(hash, core.runtime.now());
+    if let Some(queued) = queued {
+        queued.tell();
     }
     core.index.stripe(hash).released.wake_all();
 }

@@ -62,18 +62,16 @@ pub struct DirtyQueue {
 }
 
 impl DirtyQueue {
-    /// Queues a key that has become dirty, by hash.
-    pub fn push(&self, hash: u64, since: Nanos) {
-        let was_empty = {
-            let mut inner = self.inner.lock();
-            let number = inner.next_number;
-            inner.next_number += 1;
-            inner.waiting.push_back(Item { hash, since, number });
-            inner.waiting.len() == 1
-        };
-        if was_empty {
-            self.changed.wake_all();
-        }
+    /// Queues a key that has become dirty, by hash. Under its stripe lock, in one section with
+    /// [`Entry::queued_dirty`]: a flush that comes after the change finds it here. Whoever lets go
+    /// of that lock then tells the shard, with what this returns.
+    #[must_use = "the shard may have to be told"]
+    pub fn push(&self, hash: u64, since: Nanos) -> Queued<'_> {
+        let mut inner = self.inner.lock();
+        let number = inner.next_number;
+        inner.next_number += 1;
+        inner.waiting.push_back(Item { hash, since, number });
+        Queued((inner.waiting.len() == 1).then_some(self))
     }
 
     /// Writes everything behind now: the arena fills up.
@@ -173,6 +171,18 @@ impl DirtyQueue {
             }
         }
         reply.send(Ok(()));
+    }
+}
+
+/// A key has been queued.
+pub struct Queued<'a>(Option<&'a DirtyQueue>);
+
+impl Queued<'_> {
+    /// Wakes the shard if it has been out of work. Takes a system call: under no lock.
+    pub fn tell(self) {
+        if let Some(queue) = self.0 {
+            queue.changed.wake_all();
+        }
     }
 }
 
@@ -426,15 +436,11 @@ fn requeue_failed(core: &Core, hash: u64, bucket: crate::types::BucketId, key: &
     let mut stripe = core.index.lock(hash);
     let Some(entry) = stripe.get(hash, bucket, key) else { return };
     entry.writing_behind = false;
-    let again = entry.is_dirty() && !entry.queued_dirty;
-    if again {
-        entry.queued_dirty = true;
-    } else {
-        core.index.remove_if_vacant(&mut stripe, hash, bucket, key);
-    }
+    let queued = core.queue_if_dirty(entry);
+    core.index.remove_if_vacant(&mut stripe, hash, bucket, key);
     drop(stripe);
-    if again {
-        core.dirty[core.shard_of(hash)].push(hash, core.runtime.now());
+    if let Some(queued) = queued {
+        queued.tell();
     }
 }
 
