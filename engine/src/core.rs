@@ -302,6 +302,12 @@ impl Core {
             .sum()
     }
 
+    /// A tier's file whose file system has no space for it, if there is one.
+    pub fn full_host(&self) -> Option<String> {
+        let tier = self.space.tiers().iter().find(|tier| tier.is_host_full())?;
+        Some(self.devices[tier.id.index()].path().display().to_string())
+    }
+
     /// Waits until less than the bound is unflushed, asking for a flush.
     pub async fn wait_for_flush_room(&self) -> Result<()> {
         while self.unflushed_bytes() > UNFLUSHED_MAX {

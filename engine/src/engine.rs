@@ -39,7 +39,7 @@ use crate::recover::Target;
 use crate::shard::{LogSeed, Shard, ShardSeed};
 use crate::tier::dram::Dram;
 use crate::tier::reserve;
-use crate::tier::space::{Space, Tier};
+use crate::tier::space::{Backing, Space, Tier};
 use crate::types::{BatchSeq, Epoch, TierId, Uuid, Version};
 
 /// Memory for device I/O.
@@ -104,6 +104,13 @@ fn tiers_of(config: &ResolvedConfig, lost: &[Option<Error>]) -> Vec<Tier> {
     config.devices.iter().enumerate().map(tier).collect()
 }
 
+fn backing(devices: &Devices) -> Backing {
+    let devices = devices.clone();
+    Box::new(move |tier, range| {
+        devices[tier.index()].allocate(range.start, range.end - range.start)
+    })
+}
+
 impl Engine {
     /// Starts an engine on devices that hold a formatted store.
     pub fn start(
@@ -122,7 +129,7 @@ impl Engine {
         let left = beside.saturating_sub(pool_bytes + page_bytes);
         let budget = Arc::new(MemoryBudget::new(left));
         let dram = Arc::new(Dram::new(dram_bytes, STRIPES)?);
-        let space = Arc::new(Space::new(tiers_of(&config, &loaded.lost)));
+        let space = Arc::new(Space::new(tiers_of(&config, &loaded.lost), backing(&devices)));
         let table = Arc::new(BufferTable::new(PARTITIONS, space.clone(), budget.clone()));
         let hash_seed = loaded.superblocks.first().map_or(0, |blocks| blocks[0].hash_seed);
         let index = Index::new(hash_seed, &dram, budget);
@@ -143,6 +150,7 @@ impl Engine {
         } else {
             let (seed, epoch) = open::begin_epoch(&target, loaded, &identity.devices)?;
             let last = seed.tail.last_seq();
+            space.back_reserve();
             (Some(seed), epoch, last)
         };
         let parts = Parts {

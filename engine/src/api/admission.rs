@@ -61,15 +61,25 @@ impl<'a> Reservation<'a> {
             if core.space.reserve(bytes) {
                 return Ok(Reservation { core, bytes });
             }
+            if core.full_host().is_some() {
+                // Others may have made room there since it was asked last.
+                core.space.back_reserve();
+                if core.space.reserve(bytes) {
+                    return Ok(Reservation { core, bytes });
+                }
+            }
             core.organizer.kick();
             if all_released {
                 break;
             }
             changed.await;
         }
+        let host = core.full_host().map_or(String::new(), |path| {
+            format!("; the file system of {path} has no space for its free segments")
+        });
         fail!(
             NoSpace,
-            "the tiers have no room for {bytes} bytes: {} live, {} reserved; delete blobs or add capacity",
+            "the tiers have no room for {bytes} bytes: {} live, {} reserved{host}; delete blobs or add capacity",
             core.space.tiers().iter().map(|tier| tier.live_bytes()).sum::<u64>(),
             core.space.reserved_bytes()
         )

@@ -216,10 +216,6 @@ impl Mover {
         let Some((at, generation, header)) = self.stream(key).writer.open(wall_clock)? else {
             return Ok(false);
         };
-        let offset = tier.offset_of(at.segment);
-        if let Err(error) = core.devices[key.0.index()].allocate(offset, tier.segment_size) {
-            core.counters.note(format!("allocation of {at:?}: {error}"));
-        }
         core.shards[0].push(Request::SegmentOpened(at, generation, SegmentKind::Data)).await;
         self.write_words(at, header.offset, &header.bytes).await;
         Ok(true)

@@ -93,6 +93,7 @@ impl Organizer {
             if core.organizer.is_stopping() {
                 break;
             }
+            core.space.back_reserve();
             // Once the engine is poisoned nothing may be written any more.
             let plan = match core.check_poison() {
                 Ok(()) => plan(&gather(&core, &mut self.memory)),

@@ -5,8 +5,10 @@
 //! A crash forgets the spares: nothing names them, so recovery finds them free.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
+use crate::io::wait::first;
 use crate::limits::BLOCK;
 use crate::log::record::SegmentKind;
 use crate::log::segment::{SegmentHeader, SegmentIdentity};
@@ -21,6 +23,19 @@ const ZERO_CHUNK: usize = 1 << 20;
 /// Segments that wait behind the one ahead.
 const SPARES_MAX: usize = 2;
 
+/// A segment that the file system had no space for is tried again after this long.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What has come of preparing.
+enum Prepared {
+    /// Everything is there, or nothing more may be written.
+    All,
+    /// No segment is free for the one ahead.
+    NoneFree,
+    /// The file system has no space.
+    Refused,
+}
+
 impl LogOwner {
     /// Keeps log segments allocated and written through ahead of the one in use.
     pub(super) fn keep_segments_ahead(self: Rc<Self>) {
@@ -29,11 +44,16 @@ impl LogOwner {
             while !(owner.context.is_stopping() && owner.is_quiet()) {
                 let stirred = owner.stirred.ticket();
                 let space_changed = owner.core().space.changed.ticket();
-                if !owner.prepare_segments().await {
-                    owner.core().organizer.kick();
-                }
                 // Also for the sake of records that are held back: waking lets them be tried.
-                crate::io::wait::first(stirred, space_changed).await;
+                let changed = first(stirred, space_changed);
+                match owner.prepare_segments().await {
+                    Prepared::All => changed.await,
+                    Prepared::NoneFree => {
+                        owner.core().organizer.kick();
+                        changed.await;
+                    }
+                    Prepared::Refused => first(changed, owner.context.io.sleep(RETRY)).await,
+                }
             }
         }));
     }
@@ -76,21 +96,31 @@ impl LogOwner {
     }
 
     /// Makes sure that the segment ahead and the spares behind it are there and written through,
-    /// the next one first. False if none is free for the one ahead.
-    async fn prepare_segments(&self) -> bool {
+    /// the next one first.
+    async fn prepare_segments(&self) -> Prepared {
         let core = self.core();
         loop {
             if self.tail.borrow().ahead.is_none() {
                 let spare = self.spares.borrow_mut().pop_front();
-                let Some(next) = spare.or_else(|| self.open_log_segment()) else { return false };
+                let Some(next) = spare.or_else(|| self.open_log_segment()) else {
+                    return Prepared::NoneFree;
+                };
                 self.tail.borrow_mut().ahead = Some(next);
                 core.shards[self.context.number].ring();
             }
-            let Some(next) = self.unready() else { return true };
+            let Some(next) = self.unready() else { return Prepared::All };
             let tier = self.tail.borrow().segment.tier;
-            if let Err(error) = self.write_through(tier, next.segment, next.generation).await {
-                poison_on_error(core, "a log segment cannot be prepared", Err(error));
-                return true;
+            match self.write_through(tier, next.segment, next.generation).await {
+                Ok(()) => {}
+                // Nothing stands there yet.
+                Err(error) if error.kind() == ErrorKind::NoSpace => {
+                    core.counters.note(error.to_string());
+                    return Prepared::Refused;
+                }
+                Err(error) => {
+                    poison_on_error(core, "a log segment cannot be prepared", Err(error));
+                    return Prepared::All;
+                }
             }
             self.mark_ready(next.segment);
             core.shards[self.context.number].ring();

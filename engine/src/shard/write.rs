@@ -22,6 +22,8 @@ use crate::types::{Location, TierId, TierSegment, Uuid};
 /// is room in the end; a device that has failed under the organizer ends the wait.
 const ROOM_WAIT: Duration = Duration::from_millis(100);
 const ROOM_WAITS_MAX: usize = 600;
+/// Where the file system has refused the room that was counted on, cleaning may not find it either.
+const HOST_FULL_WAITS_MAX: usize = 20;
 
 /// The shard's writers, one per tier.
 pub struct ValueWriter {
@@ -89,7 +91,7 @@ impl ValueWriter {
         let padded = len.next_multiple_of(BLOCK);
         buf.as_mut_slice()[len..padded].fill(0);
         core.wait_for_flush_room().await?;
-        for _ in 0..ROOM_WAITS_MAX {
+        for wait in 0..ROOM_WAITS_MAX {
             let changed = core.space.changed.ticket();
             core.check_poison()?;
             if let Some((tier, offset)) = self.place(padded, name, buffer)? {
@@ -102,6 +104,12 @@ impl ValueWriter {
                 let segment = core.space.tier(tier).segment_at(offset);
                 self.unannounced.wait_for(TierSegment { tier, segment }).await;
                 return Ok(written);
+            }
+            if wait >= HOST_FULL_WAITS_MAX
+                && let Some(path) = core.full_host()
+            {
+                let message = format!("the file system of {path} has no space left");
+                return Err(Error::new(ErrorKind::NoSpace, message));
             }
             core.organizer.kick();
             first(changed, self.context.io.sleep(ROOM_WAIT)).await;
@@ -145,11 +153,6 @@ impl ValueWriter {
     fn begin_segment(&self, at: TierSegment, generation: u32, header: PlannedWrite) {
         let core = self.context.core.clone();
         let io = self.context.io.clone();
-        let tier = core.space.tier(at.tier);
-        let range = (tier.offset_of(at.segment), tier.segment_size);
-        if let Err(error) = core.devices[at.tier.index()].allocate(range.0, range.1) {
-            core.counters.note(format!("allocation of {at:?}: {error}"));
-        }
         let unannounced = self.unannounced.clone();
         unannounced.segments.borrow_mut().push(at);
         self.context.spawner.spawn(Box::pin(async move {

@@ -8,17 +8,18 @@
 //! * A put is admitted only if its bytes fit beside everything live and reserved, outside the
 //!   reserve that log, checkpoints, cleaning and deletes need.
 
-use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::index::state::Buffer;
 use crate::io::wait::WaitList;
 use crate::limits::{BLOCK, BUFFER_SIZE_MAX};
 use crate::log::record::SegmentKind;
+use crate::tier::free::{BACKED_MIN, FreeSegments};
 use crate::types::{BatchSeq, Location, Place, SegmentId, TierId, TierKind, TierSegment};
 
 /// What a segment is, right now.
@@ -58,6 +59,8 @@ pub struct Segment {
     generation: AtomicU32,
     /// It was open before: the file system has its blocks.
     written: AtomicBool,
+    /// The file system has given it space.
+    backed: AtomicBool,
     live_bytes: AtomicI64,
     pins: AtomicU32,
     /// The newest batch that killed a byte in it.
@@ -72,6 +75,7 @@ impl Segment {
             state: AtomicU8::new(state as u8),
             generation: AtomicU32::new(0),
             written: AtomicBool::new(false),
+            backed: AtomicBool::new(false),
             live_bytes: AtomicI64::new(0),
             pins: AtomicU32::new(0),
             freed_at: AtomicU64::new(0),
@@ -87,6 +91,10 @@ impl Segment {
     /// Whether all of it was in use before: writing there allocates nothing.
     pub fn was_written(&self) -> bool {
         self.written.load(Ordering::Relaxed)
+    }
+
+    fn is_backed(&self) -> bool {
+        self.backed.load(Ordering::Relaxed)
     }
 
     /// Names one life of the segment: no two openings of a store have the same. 0 = never opened.
@@ -176,7 +184,9 @@ pub struct Tier {
     /// Why nothing can be read there or written, if so.
     lost: Option<Error>,
     segments: Box<[Segment]>,
-    free: Mutex<BTreeSet<SegmentId>>,
+    free: Mutex<FreeSegments>,
+    /// Segments that the file system has no space for, since it was last asked.
+    refused: AtomicU32,
     live_bytes: AtomicI64,
     /// Segments that cleaning, the log and the checkpoints need.
     reserve: [AtomicU32; 3],
@@ -205,7 +215,8 @@ impl Tier {
             counters: TierCounters::default(),
             lost: None,
             segments: (0..count).map(|n| Segment::new(state(n))).collect(),
-            free: Mutex::new((1..count).map(SegmentId).collect()),
+            free: Mutex::new(FreeSegments::bare((1..count).map(SegmentId))),
+            refused: AtomicU32::new(0),
             live_bytes: AtomicI64::new(0),
             reserve: Default::default(),
             taken: Default::default(),
@@ -249,9 +260,26 @@ impl Tier {
         u64::from(id.0) * self.segment_size
     }
 
-    /// Segments that are free.
+    /// Segments that are free, and that the file system has space for.
     pub fn free_segments(&self) -> usize {
-        self.free.lock().len()
+        self.free.lock().len(self.is_host_full())
+    }
+
+    /// Whether the file system refuses space for more segments.
+    pub fn is_host_full(&self) -> bool {
+        self.refused.load(Ordering::Relaxed) > 0
+    }
+
+    /// What the file system answered when it was asked for the space of a segment.
+    fn note_host(&self, gave: bool) {
+        let bare = || self.segments.iter().skip(1).filter(|segment| !segment.is_backed()).count();
+        let refused = if gave { 0 } else { bare() as u32 };
+        self.refused.store(refused, Ordering::Relaxed);
+    }
+
+    /// Segments with space that data leaves to the others.
+    fn backed_floor(&self) -> usize {
+        (self.floor(Purpose::Data) as usize).min(BACKED_MIN)
     }
 
     /// Live bytes of all segments.
@@ -316,7 +344,9 @@ impl Tier {
         let reserve: u32 = self.reserve.iter().map(|part| part.load(Ordering::Acquire)).sum();
         let reserve = u64::from(reserve) + 1;
         let per_segment = packed_bytes(self.segment_size);
-        (self.segments.len() as u64).saturating_sub(reserve) * per_segment / 16 * 15
+        let refused = u64::from(self.refused.load(Ordering::Relaxed));
+        let segments = (self.segments.len() as u64).saturating_sub(reserve + refused);
+        segments * per_segment / 16 * 15
     }
 }
 
@@ -337,9 +367,13 @@ pub fn footprint(stored_len: u32) -> u64 {
     u64::from(stored_len).next_multiple_of(BLOCK as u64)
 }
 
+/// Asks a tier's file system for the space of a range of bytes.
+pub type Backing = Box<dyn Fn(TierId, Range<u64>) -> std::io::Result<()> + Send + Sync>;
+
 /// All device tiers.
 pub struct Space {
     tiers: Box<[Tier]>,
+    backing: Backing,
     reserved_bytes: AtomicI64,
     next_generation: AtomicU32,
     /// The newest batch whose effects the index shows.
@@ -350,9 +384,10 @@ pub struct Space {
 
 impl Space {
     /// These tiers, all free.
-    pub fn new(tiers: Vec<Tier>) -> Space {
+    pub fn new(tiers: Vec<Tier>, backing: Backing) -> Space {
         Space {
             tiers: tiers.into(),
+            backing,
             reserved_bytes: AtomicI64::new(0),
             next_generation: AtomicU32::new(1),
             applied: AtomicU64::new(0),
@@ -407,19 +442,27 @@ impl Space {
         u64::try_from(self.reserved_bytes.load(Ordering::Acquire)).unwrap_or(0)
     }
 
-    /// Takes a free segment of the tier, if the purpose leaves the reserve alone.
+    /// Takes a free segment of the tier, if the purpose leaves the reserve alone and the file
+    /// system has space for it.
     pub fn allocate(&self, tier: TierId, purpose: Purpose) -> Option<TierSegment> {
         let owner = self.tier(tier);
         if owner.is_lost() {
             return None;
         }
-        let segment = {
+        let keep = if purpose == Purpose::Data { owner.backed_floor() } else { 0 };
+        let (segment, backed) = {
             let mut free = owner.free.lock();
-            if free.len() <= owner.floor(purpose) as usize {
+            if free.len(owner.is_host_full()) <= owner.floor(purpose) as usize {
                 return None;
             }
-            free.pop_first()?
+            let next = free.next(keep)?;
+            free.take(next.0);
+            next
         };
+        if !backed && !self.back(owner, segment) {
+            owner.free.lock().put(segment, false);
+            return None;
+        }
         let facts = owner.segment(segment);
         assert_eq!(facts.live_bytes(), 0, "segment {segment:?} of {tier:?} was free and is live");
         let before = facts.generation.swap(self.take_generation(), Ordering::AcqRel);
@@ -431,6 +474,42 @@ impl Space {
         };
         owner.set_state(segment, state);
         Some(TierSegment { tier, segment })
+    }
+
+    /// Asks the file system for the space of a segment that nobody else can take meanwhile. False
+    /// if it has none. Where it cannot say, the writes will tell.
+    fn back(&self, tier: &Tier, segment: SegmentId) -> bool {
+        let start = tier.offset_of(segment);
+        let answer = (self.backing)(tier.id, start..start + tier.segment_size);
+        let gave = match answer.map_err(|error| Error::from_io("", &error).kind()) {
+            Err(ErrorKind::NoSpace) => false,
+            Ok(()) | Err(_) => true,
+        };
+        tier.segment(segment).backed.store(gave, Ordering::Relaxed);
+        tier.note_host(gave);
+        gave
+    }
+
+    /// Gives space to what log, checkpoints and cleaning take next, as far as the file systems have
+    /// any. Also finds out whether one that had none has some again.
+    pub fn back_reserve(&self) {
+        for tier in self.tiers.iter().filter(|tier| !tier.is_lost()) {
+            let wanted = tier.backed_floor();
+            loop {
+                let next = {
+                    let mut free = tier.free.lock();
+                    let enough = free.backed() >= wanted && !tier.is_host_full();
+                    let next = free.next(usize::MAX).filter(|_| !enough);
+                    next.filter(|(segment, _)| free.take(*segment))
+                };
+                let Some((segment, _)) = next else { break };
+                let gave = self.back(tier, segment);
+                tier.free.lock().put(segment, gave);
+                if !gave {
+                    break;
+                }
+            }
+        }
     }
 
     fn take_generation(&self) -> u32 {
@@ -482,7 +561,7 @@ impl Space {
     pub fn free(&self, at: TierSegment) {
         let tier = self.tier(at.tier);
         tier.set_state(at.segment, SegmentState::Free);
-        let new = tier.free.lock().insert(at.segment);
+        let new = tier.free.lock().put(at.segment, tier.segment(at.segment).is_backed());
         assert!(new, "{at:?} was freed twice");
         self.changed.wake_all();
     }
@@ -493,11 +572,13 @@ impl Space {
         let facts = tier.segment(at.segment);
         facts.generation.fetch_max(generation, Ordering::AcqRel);
         tier.set_state(at.segment, state);
+        // What is in use has been given space; of the others, the file system knows.
+        facts.backed.store(state != SegmentState::Free, Ordering::Relaxed);
         let mut free = tier.free.lock();
-        match state {
-            SegmentState::Free => free.insert(at.segment),
-            _ => free.remove(&at.segment),
-        };
+        free.take(at.segment);
+        if state == SegmentState::Free {
+            free.put(at.segment, false);
+        }
     }
 
     /// Recovery: adds what was found to be live, by tier and segment.
@@ -592,7 +673,7 @@ mod tests {
     fn space() -> Arc<Space> {
         let tier = Tier::new(TierId(0), TierKind::Nvme, 64 << 20, 4 << 20, (0.7, 0.85));
         tier.set_reserve(2, 3, 2);
-        Arc::new(Space::new(vec![tier]))
+        Arc::new(Space::new(vec![tier], Box::new(|_, _| Ok(()))))
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl World {
         let tier = |id, kind| Tier::new(id, kind, CAPACITY, SEGMENT, (0.7, 0.85));
         let tiers = vec![tier(FAST, TierKind::Nvme), tier(SLOW, TierKind::Hdd)];
         tiers.iter().for_each(|tier| tier.set_reserve(2, 1, 1));
-        let space = Arc::new(Space::new(tiers));
+        let space = Arc::new(Space::new(tiers, Box::new(|_, _| Ok(()))));
         let budget = Arc::new(MemoryBudget::new(1 << 30));
         let dram = Arc::new(Dram::new(8 << 20, STRIPES).unwrap());
         let core = Arc::new(Core::new(Parts {
