@@ -88,6 +88,8 @@ pub struct Checkpointer {
     wanted: Cell<u64>,
     partitions: RefCell<Vec<PartitionRef>>,
     kept: RefCell<[BTreeSet<TierSegment>; 2]>,
+    /// Segments taken since a root counted last.
+    taken: RefCell<BTreeSet<TierSegment>>,
     writer: RefCell<Option<MetaWriter>>,
     copy_writer: RefCell<Option<MetaWriter>>,
     previous_start: Cell<Option<BatchSeq>>,
@@ -110,6 +112,7 @@ impl Checkpointer {
             wanted: Cell::new(0),
             partitions: RefCell::new(partitions),
             kept: RefCell::new(seed.kept),
+            taken: RefCell::default(),
             writer: RefCell::new(None),
             copy_writer: RefCell::new(None),
             previous_start: Cell::new(None),
@@ -165,8 +168,32 @@ impl LogOwner {
             / STEPS
     }
 
-    /// Writes the next partitions and a root that counts.
+    /// Writes the next partitions and a root that counts. Of a step that fails only the images stay
+    /// that the next root will name.
     pub(super) async fn checkpoint_step(self: &Rc<Self>) -> Result<()> {
+        let result = self.try_checkpoint_step().await;
+        self.free_unnamed();
+        result
+    }
+
+    fn free_unnamed(&self) {
+        let state = &self.checkpointer;
+        let space = &self.core().space;
+        let partitions = state.partitions.borrow();
+        let chunks = partitions.iter().flat_map(|part| &part.chunks);
+        let mut named: BTreeSet<TierSegment> =
+            chunks.filter_map(|chunk| segment_of(space, chunk)).collect();
+        named.extend(state.kept.borrow().iter().flatten());
+        named.extend(state.writer.borrow().as_ref().map(|writer| writer.at));
+        let mut taken = state.taken.borrow_mut();
+        let unnamed: Vec<TierSegment> = taken.difference(&named).copied().collect();
+        for at in unnamed {
+            taken.remove(&at);
+            space.free(at);
+        }
+    }
+
+    async fn try_checkpoint_step(self: &Rc<Self>) -> Result<()> {
         let state = &self.checkpointer;
         state.wanted.set(state.wanted.get().saturating_sub(1));
         state.records.set(0);
@@ -313,8 +340,9 @@ impl LogOwner {
             };
             let generation = tier.segment(at.segment).generation();
             self.queue_segment_opened(at, generation, SegmentKind::Meta);
-            if gathered.is_copy {
-                self.copies.take(at);
+            match gathered.is_copy {
+                true => self.copies.take(at),
+                false => drop(self.checkpointer.taken.borrow_mut().insert(at)),
             }
             *writer = Some(MetaWriter { at, used: 0 });
         }
@@ -413,6 +441,7 @@ impl LogOwner {
         *older = std::mem::replace(newest, now);
         let writing = self.checkpointer.writer.borrow().as_ref().map(|writer| writer.at);
         released.into_iter().filter(|at| Some(*at) != writing).for_each(|at| core.space.free(at));
+        self.checkpointer.taken.borrow_mut().retain(|at| !newest.contains(at));
         crate::tier::reserve::apply(
             core.space.tier(root.log_start.segment.tier),
             newest.len() as u64,
