@@ -283,9 +283,15 @@ impl Core {
         if self.poison.set(error).is_ok() {
             self.log.flushed.wake_all();
             self.space.changed.wake_all();
+            self.table.pages_changed.wake_all();
             self.shards.iter().for_each(Mailbox::ring);
             self.index.wake_all_waiting();
         }
+    }
+
+    /// Stops all changes should this thread unwind before what is returned is dropped.
+    pub fn poison_on_panic(self: &Arc<Self>, who: &'static str) -> PoisonOnPanic {
+        PoisonOnPanic { core: self.clone(), who }
     }
 
     /// Why changes are refused, if they are.
@@ -350,6 +356,23 @@ impl Core {
             Err(_) => Err(self.poison.get().cloned().unwrap_or_else(|| {
                 Error::new(ErrorKind::Closed, "the store closed before the request was done")
             })),
+        }
+    }
+}
+
+/// See [`Core::poison_on_panic`].
+pub struct PoisonOnPanic {
+    core: Arc<Core>,
+    who: &'static str,
+}
+
+impl Drop for PoisonOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let who = self.who;
+            let message =
+                format!("{who} met a breach of the engine's invariants; reopen the store");
+            self.core.poison(Error::new(ErrorKind::Internal, message));
         }
     }
 }
@@ -507,6 +530,18 @@ pub struct PageCommit {
     pub hold: Arc<PageHold>,
     /// Answered when the page stands in the buffer table.
     pub reply: Sender<Result<()>>,
+}
+
+/// Buffers of a blob that others than it, or than extent pages, are about to name.
+pub struct Share {
+    /// Hash of bucket and key.
+    pub hash: u64,
+    /// The bucket.
+    pub bucket: BucketId,
+    /// The key.
+    pub key: Arc<[u8]>,
+    /// The buffers, with their checksums, ascending by id.
+    pub buffers: Vec<Buffer>,
 }
 
 /// A condemned extent page that has been read.

@@ -23,6 +23,8 @@ use crate::types::{Durability, TierKind, Uuid};
 pub struct SimStore {
     pub world: Arc<SimWorld>,
     pub store: Store,
+    devices: Devices,
+    config: ResolvedConfig,
 }
 
 /// 8 MiB of DRAM and one tier of 64 MiB, in segments of 4 MiB.
@@ -68,16 +70,34 @@ impl Actor for Clock {
 impl SimStore {
     pub fn new(seed: u64, config: ResolvedConfig) -> SimStore {
         let world = SimWorld::new(seed);
-        let runtime = Runtime::Sim(world.clone());
         world.add_actor("clock", Box::new(Clock(world.clone())));
         let device = |(number, tier): (usize, &ResolvedTier)| {
             SimDevice::new(world.clone(), number as u64, tier.capacity) as Arc<dyn Device>
         };
         let devices: Devices = config.devices.iter().enumerate().map(device).collect();
+        SimStore::open(world, devices, config, true)
+    }
+
+    fn open(
+        world: Arc<SimWorld>,
+        devices: Devices,
+        config: ResolvedConfig,
+        create: bool,
+    ) -> SimStore {
         let ids = (0..config.devices.len()).map(|number| Uuid([10 + number as u8; 16]));
         let identity = Identity { store: Uuid([1; 16]), devices: ids.collect() };
-        let store = Store::open_on(runtime, devices, config, identity, true).unwrap();
-        SimStore { world, store }
+        let runtime = Runtime::Sim(world.clone());
+        let store =
+            Store::open_on(runtime, devices.clone(), config.clone(), identity, create).unwrap();
+        SimStore { world, store, devices, config }
+    }
+
+    /// Closes it, and opens it again.
+    pub fn reopen(self) -> SimStore {
+        self.store.close().unwrap();
+        let SimStore { world, store, devices, config } = self;
+        drop(store);
+        SimStore::open(world, devices, config, false)
     }
 
     pub fn core(&self) -> &Arc<Core> {

@@ -20,6 +20,9 @@ pub(super) struct Row {
     pub encoding: u8,
     pub is_page: bool,
     pub checks: RowChecks,
+    /// The log has its checksums in extent pages alone: a map must not name it before they stand
+    /// in a record.
+    pub logged_by_page: bool,
     /// The checksums that are nowhere else.
     own_checks: Option<Box<Checks>>,
 }
@@ -49,6 +52,7 @@ impl Row {
             encoding: buffer.encoding,
             is_page: false,
             checks: RowChecks::Unwritten,
+            logged_by_page: false,
             own_checks: None,
         };
         row.set_checks(&buffer.checks);

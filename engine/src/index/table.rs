@@ -92,6 +92,7 @@ impl BufferTable {
             let mut rows = self.rows(buffer.id);
             match rows.get_mut(&buffer.id) {
                 Some(row) if row.location == buffer.location => {
+                    row.logged_by_page = false;
                     if row.checks == RowChecks::InPages {
                         self.change(row, |row| row.set_checks(&buffer.checks));
                     }
@@ -111,6 +112,20 @@ impl BufferTable {
         if let Some(old) = old {
             self.space.buffer_died(&old);
         }
+    }
+
+    /// [`define`](Self::define) by the record of an extent page, which has the checksums.
+    pub fn define_by_page(&self, buffer: Buffer) {
+        let id = buffer.id;
+        self.define(buffer);
+        if let Some(row) = self.rows(id).get_mut(&id) {
+            row.logged_by_page = true;
+        }
+    }
+
+    /// The buffer, if the log has its checksums in extent pages alone.
+    pub fn logged_by_page(&self, id: BufferId) -> Option<Buffer> {
+        self.rows(id).get(&id).filter(|row| row.logged_by_page).map(|row| row.buffer(id))
     }
 
     /// Recovery: adds a row nobody counts on yet, or gives it its new place. Nothing is live or

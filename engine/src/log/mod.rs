@@ -6,7 +6,7 @@
 //! | [`codec`] | little-endian fields: the bounds-checked reader, the appending writer, checksums |
 //! | `fields`, `places` | what several structures share: bucket options, segments; chunks, cuts, the log's start |
 //! | [`map`] | extents and buffer definitions, shared by records and checkpoints |
-//! | [`record`], `paged_records` | the records: one change each; those of maps in extent pages |
+//! | [`record`], `paged_records`, `shared_records` | the records: one change each; those of maps in extent pages; of buffers that several name |
 //! | [`page`] | an extent page: a part of a large map, with the checks of its buffers |
 //! | [`batch`], `layout` | the batch: the unit of the log and of atomicity, with its small payloads; its builder |
 //! | [`superblock`] | the root of trust of each tier: versions, identity, epoch, cuts, log start |
@@ -32,6 +32,7 @@ pub mod record;
 pub mod root;
 pub mod scan;
 pub mod segment;
+mod shared_records;
 pub mod superblock;
 pub mod tail;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::map::{
     check_key, check_map, check_name, decode_counts, decode_map, encode_map, map_len,
 };
 use super::paged_records as paged;
+use super::shared_records as shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::KEY_LEN_MAX;
 use crate::types::{BucketId, BufferId, Location, TierSegment, Version};
@@ -58,6 +59,8 @@ pub enum RecordKind {
     Paged = 11,
     /// [`Record::Release`]
     Release = 12,
+    /// [`Record::Share`]
+    Share = 13,
 }
 
 /// One change of the store's state.
@@ -191,6 +194,17 @@ pub enum Record {
         /// The buffers that its extents name, ascending.
         names: Vec<BufferId>,
     },
+    /// These buffers stand in the buffer table from now on, with their checks: others than the blob
+    /// that defined them, or than extent pages, will name them. A lone buffer of the blob among
+    /// them becomes a map of one extent.
+    Share {
+        /// The bucket of the blob that has them.
+        bucket: BucketId,
+        /// The key of that blob.
+        key: Box<[u8]>,
+        /// Their definitions, ascending by id.
+        buffers: Vec<BufferDef>,
+    },
 }
 
 /// Whose location a [`Record::Move`] changes.
@@ -220,7 +234,7 @@ impl RecordKind {
 
 impl Record {
     /// Every kind, for whoever must not forget one.
-    pub const KINDS: [RecordKind; 12] = [
+    pub const KINDS: [RecordKind; 13] = [
         RecordKind::Put,
         RecordKind::Splice,
         RecordKind::Delete,
@@ -233,6 +247,7 @@ impl Record {
         RecordKind::Page,
         RecordKind::Paged,
         RecordKind::Release,
+        RecordKind::Share,
     ];
 
     /// The kind of this record.
@@ -250,6 +265,7 @@ impl Record {
             Record::Page { .. } => RecordKind::Page,
             Record::Paged { .. } => RecordKind::Paged,
             Record::Release { .. } => RecordKind::Release,
+            Record::Share { .. } => RecordKind::Share,
         }
     }
 
@@ -258,7 +274,8 @@ impl Record {
         match self {
             Record::Put { buffers, .. }
             | Record::Splice { buffers, .. }
-            | Record::Page { buffers, .. } => buffers,
+            | Record::Page { buffers, .. }
+            | Record::Share { buffers, .. } => buffers,
             _ => &[],
         }
     }
@@ -268,7 +285,8 @@ impl Record {
         match self {
             Record::Put { buffers, .. }
             | Record::Splice { buffers, .. }
-            | Record::Page { buffers, .. } => buffers,
+            | Record::Page { buffers, .. }
+            | Record::Share { buffers, .. } => buffers,
             _ => &mut [],
         }
     }
@@ -292,6 +310,7 @@ impl Record {
                 Record::Page { key, names, buffers, .. } => paged::page_len(key, names, buffers),
                 Record::Paged { key, pages, .. } => paged::paged_len(key, pages),
                 Record::Release { names, .. } => paged::release_len(names),
+                Record::Share { key, buffers, .. } => shared::share_len(key, buffers),
             }
     }
 
@@ -335,6 +354,7 @@ impl Record {
             Record::Page { .. } | Record::Paged { .. } | Record::Release { .. } => {
                 paged::encode(self, out);
             }
+            Record::Share { .. } => shared::encode(self, out),
         }
         out.pad_to_8();
     }
@@ -398,6 +418,7 @@ impl Record {
             RecordKind::Page => paged::decode_page(input)?,
             RecordKind::Paged => paged::decode_paged(input)?,
             RecordKind::Release => paged::decode_release(input)?,
+            RecordKind::Share => shared::decode_share(input)?,
         })
     }
 
@@ -436,6 +457,7 @@ impl Record {
             Record::Page { .. } | Record::Paged { .. } | Record::Release { .. } => {
                 paged::validate(self)
             }
+            Record::Share { key, buffers, .. } => shared::validate(key, buffers),
         }
     }
 }

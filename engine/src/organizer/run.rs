@@ -35,6 +35,8 @@ pub async fn run(
     devices: Arc<[Uuid]>,
     policy: Box<dyn PlacementPolicy>,
 ) {
+    // Puts wait for what is done here.
+    let _watch = core.poison_on_panic("the organizer");
     let policy: Rc<dyn PlacementPolicy> = Rc::from(policy);
     let keeping = Box::pin(keep_slots_free(core.clone(), exec.clone()));
     let faulting = Box::pin(fault_ahead(core.clone(), exec.clone()));

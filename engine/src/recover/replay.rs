@@ -276,6 +276,12 @@ impl<'a> Replay<'a> {
                 }
                 self.count_names(lane, seq, *page, names, false)?;
             }
+            Record::Share { bucket, key, buffers } => {
+                self.define(lane, seq, buffers);
+                if let Some(hash) = self.concerns(lane, seq, *bucket, key) {
+                    self.hand_over_lone(hash, *bucket, key, buffers);
+                }
+            }
             Record::Paged { bucket, key, base, version, len, cut, pages } => {
                 if let Some(hash) = self.concerns(lane, seq, *bucket, key) {
                     let pages = match base {
@@ -291,6 +297,20 @@ impl<'a> Replay<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A lone buffer that the table has now makes its blob's value a map.
+    fn hand_over_lone(&self, hash: u64, bucket: BucketId, key: &[u8], buffers: &[BufferDef]) {
+        let (version, len, extents) = {
+            let mut stripe = self.index.lock(hash);
+            let Some(entry) = stripe.get(hash, bucket, key) else { return };
+            let Some(lone) = entry.visible.lone() else { return };
+            if buffers.iter().all(|def| def.id != lone.id) {
+                return;
+            }
+            (entry.visible.version, entry.visible.len, vec![whole(lone)])
+        };
+        self.put(hash, bucket, key, Blob { version, len, value: Content::of(extents) });
     }
 
     /// A page that names these buffers appears, or is gone.

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use crate::core::{
     Change, Commit, Core, DramImage, MoveRequest, NewBuffer, Origin, PageCommit, ReleaseRequest,
-    Source,
+    Share, Source,
 };
 use crate::error::{Error, Result};
 use crate::index::StripeInner;
@@ -77,6 +77,10 @@ pub fn apply(core: &Core, effect: Effect) -> Ack {
         Effect::Blob(commit) => apply_commit(core, *commit),
         Effect::Page(commit) => apply_page(core, *commit),
         Effect::Release(request) => apply_release(core, request),
+        Effect::Share(share) => {
+            apply_share(core, &share);
+            Ack::None
+        }
         Effect::Move(request) => {
             apply_move(core, request);
             Ack::None
@@ -105,7 +109,7 @@ pub fn fail(core: &Core, effect: Effect, error: &Error) {
             request.reply.send(Err(error.clone()));
         }
         Effect::Bucket(_, reply) | Effect::Flush(reply) => reply.send(Err(error.clone())),
-        Effect::Quiet => {}
+        Effect::Share(_) | Effect::Quiet => {}
     }
 }
 
@@ -154,7 +158,7 @@ fn apply_page(core: &Core, commit: PageCommit) -> Ack {
     for new in buffers {
         match new.buffer.id == page {
             true => core.table.define_page(new.keep()),
-            false => core.table.define(new.keep()),
+            false => core.table.define_by_page(new.keep()),
         }
     }
     core.table.name_by_page(&names);
@@ -165,6 +169,20 @@ fn apply_page(core: &Core, commit: PageCommit) -> Ack {
     }
     drop(keep);
     Ack::Reply(reply)
+}
+
+/// Buffers that others than their blob, or than pages, will name.
+fn apply_share(core: &Core, share: &Share) {
+    let mut stripe = core.index.lock(share.hash);
+    let mut entry = stripe.get(share.hash, share.bucket, &share.key);
+    for buffer in &share.buffers {
+        match &mut entry {
+            Some(entry) if entry.find_lone(buffer.id).is_some() => {
+                entry.hand_over_lone(buffer.id, &core.table);
+            }
+            _ => core.table.define(buffer.clone()),
+        }
+    }
 }
 
 /// A condemned page is gone.

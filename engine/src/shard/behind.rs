@@ -447,6 +447,7 @@ fn requeue_failed(core: &Core, hash: u64, bucket: crate::types::BucketId, key: &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ResolvedConfig;
     use crate::store::Scope;
     use crate::testing::{SimStore, config};
 
@@ -482,5 +483,31 @@ mod tests {
         }
         sim.store.flush(Scope::Store).unwrap();
         sim.store.close().unwrap();
+    }
+
+    #[test]
+    fn a_large_map_that_shrinks_while_its_pages_are_written_is_found_again() {
+        let value: Vec<u8> = (0..400_000u32).map(|at| (at >> 6) as u8).collect();
+        let mut shared = 0;
+        for steps in (0..600).step_by(3) {
+            let config = ResolvedConfig { buffer_size: 64 << 10, page_extents: 4, ..config(1) };
+            let sim = SimStore::new(7, config);
+            let bucket = sim.bucket("b");
+            let memory = || Durability::Memory.into();
+            bucket.put_with(b"k", &value, memory()).unwrap();
+            sim.core().dirty[0].hurry();
+            sim.steps(steps);
+            // Two extents: they stand in the blob's record.
+            bucket.truncate_with(b"k", 100_000, memory()).unwrap();
+            let by_page = |number| sim.core().table.logged_by_page(BufferId(number)).is_some();
+            let last = sim.core().peek_version().0;
+            shared += u32::from((last - 100..last).any(by_page));
+            sim.store.flush(Scope::Store).unwrap();
+            let sim = sim.reopen();
+            let bucket = sim.store.open_bucket("b").unwrap();
+            assert!(bucket.get(b"k").unwrap() == value[..100_000], "after {steps} steps");
+            sim.store.close().unwrap();
+        }
+        assert!(shared > 0, "the pages were never logged when the map shrank");
     }
 }

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::core::{
-    Change, Commit, Core, MoveRequest, NewBuffer, PageCommit, Payload, ReleaseRequest, Source,
+    Change, Commit, Core, MoveRequest, NewBuffer, PageCommit, Payload, ReleaseRequest, Share,
+    Source,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::index::state::{Buffer, Checks};
 use crate::index::table::to_record;
 use crate::io::buffer::AlignedBuf;
 use crate::io::wait::{Sender, WaitList, Wakes};
@@ -60,6 +62,8 @@ pub enum Effect {
     Page(Box<PageCommit>),
     /// An extent page is gone.
     Release(ReleaseRequest),
+    /// Buffers stand in the table, for all to name.
+    Share(Box<Share>),
     /// A buffer has moved.
     Move(MoveRequest),
     /// A bucket has come or gone.
@@ -441,6 +445,10 @@ impl LogOwner {
                     Some(checked) => item = checked,
                     None => continue,
                 }
+                if let Some(share) = self.share_before(&item) {
+                    bytes += share.record.encoded_len();
+                    items.push(share);
+                }
             }
             let payload: usize =
                 item.payloads.iter().map(|(_, payload)| payload.bytes().len()).sum();
@@ -478,6 +486,7 @@ impl LogOwner {
             }
             Effect::Page(_)
             | Effect::Release(_)
+            | Effect::Share(_)
             | Effect::Bucket(..)
             | Effect::Flush(_)
             | Effect::Quiet => {}
@@ -547,6 +556,44 @@ impl LogOwner {
                 }
             }
         }
+    }
+
+    /// What must stand in the log before a blob's new map: definitions of the buffers it names whose
+    /// checksums the log has in extent pages alone. A map that was large when it was written behind
+    /// may be small by now.
+    fn share_before(&self, item: &Queued) -> Option<Queued> {
+        let (Effect::Blob(commit), Record::Put { extents, .. } | Record::Splice { extents, .. }) =
+            (&item.effect, &item.record)
+        else {
+            return None;
+        };
+        let defined = item.record.buffers();
+        let mut named: Vec<BufferId> = extents.iter().map(|extent| extent.buffer).collect();
+        named.sort_unstable();
+        named.dedup();
+        named.retain(|id| defined.binary_search_by_key(id, |def| def.id).is_err());
+        let buffers = named.into_iter().filter_map(|id| self.core().table.logged_by_page(id));
+        // Without its checksums only a destroyed bucket can name it.
+        let buffers = buffers.filter(|buffer| buffer.checks != Checks::InPages);
+        let buffers: Vec<Buffer> = buffers.map(|buffer| self.after_moves(buffer)).collect();
+        if buffers.is_empty() {
+            return None;
+        }
+        let (hash, bucket, key) = (commit.hash, commit.bucket, commit.key.clone());
+        let record = Record::Share {
+            bucket,
+            key: (*key).into(),
+            buffers: buffers.iter().map(to_record).collect(),
+        };
+        let effect = Effect::Share(Box::new(Share { hash, bucket, key, buffers }));
+        let (payloads, level) = (Vec::new(), Durability::Written);
+        Some(Queued { record, payloads, effect, level, checked: true })
+    }
+
+    /// Where a buffer is once the moves in flight are done.
+    fn after_moves(&self, buffer: Buffer) -> Buffer {
+        let location = self.moving.borrow().get(&buffer.id).copied().unwrap_or(buffer.location);
+        Buffer { location, ..buffer }
     }
 
     /// Encodes those of the items that fit the segment. `None` if the segment that must come first
@@ -758,6 +805,7 @@ impl LogOwner {
             }
             Effect::Page(_)
             | Effect::Release(_)
+            | Effect::Share(_)
             | Effect::Bucket(..)
             | Effect::Flush(_)
             | Effect::Quiet => {}
@@ -818,7 +866,7 @@ impl LogOwner {
 /// Sets the locations of the buffers that ride in the batch; their bytes are live from now on.
 /// Returns whether the record names data outside its batch.
 fn place_inline(core: &Core, item: &mut Queued) -> bool {
-    let mut external = matches!(item.effect, Effect::Move(_));
+    let mut external = matches!(item.effect, Effect::Move(_) | Effect::Share(_));
     for (new, def) in item.effect.new_buffers().iter_mut().zip(item.record.buffers()) {
         match new.source {
             Source::Inline(_) => {

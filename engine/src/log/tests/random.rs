@@ -232,6 +232,12 @@ impl Random {
             RecordKind::Release => {
                 Record::Release { page: BufferId(self.next()), names: self.names(0) }
             }
+            RecordKind::Share => {
+                let ids: Vec<_> =
+                    (1..2 + self.below(3)).map(|n| n * 1000 + self.below(999)).collect();
+                let buffers = ids.into_iter().map(|id| self.buffer_def(id)).collect();
+                Record::Share { bucket, key: self.key(), buffers }
+            }
         }
     }
 
