@@ -2,7 +2,8 @@
 //!
 //! * [`write`]: appends buffers to the shard's open segments. [`read`]: many device reads at once.
 //! * [`behind`]: writes Memory puts behind.
-//! * On shard 0, the log's owner: [`log_owner`] (order and batches), [`pacing`] (group commit),
+//! * On shard 0, the log's owner: [`log_owner`] (what is asked of it), `order` (what holds),
+//!   `batching` (on the way to the device), [`pacing`] (group commit), `landing` (in order back),
 //!   [`ahead`] (the next segment), [`apply`] (what a logged record does to index and DRAM),
 //!   [`flush`] (the durable watermark), [`checkpoint`],
 //!   [`copies`] of checkpoints.
@@ -12,12 +13,15 @@
 
 pub mod ahead;
 pub mod apply;
+mod batching;
 pub mod behind;
 pub mod checkpoint;
 pub mod copies;
 pub mod flush;
 pub mod io;
+mod landing;
 pub mod log_owner;
+mod order;
 pub mod pacing;
 pub mod read;
 pub mod write;

@@ -1,0 +1,219 @@
+//! The order of the log: each record is checked against everything before it, and from then on its
+//! place is fixed.
+
+use crate::core::{Change, Commit, Share, Source};
+use crate::index::state::{Buffer, Checks};
+use crate::index::table::to_record;
+use crate::log::record::Record;
+use crate::shard::apply;
+use crate::shard::checkpoint::STEPS;
+use crate::shard::log_owner::{BATCH_RECORDS_MAX, Effect, LogOwner, Queued};
+use crate::tier::space::Purpose;
+use crate::types::{BufferId, Durability, Version};
+
+/// Target size of a batch: beyond it latency grows and throughput does not.
+const BATCH_BYTES_TARGET: usize = 1 << 20;
+
+impl LogOwner {
+    /// Whether payloads must wait: what is free of the log's tier is for cleaning, moves,
+    /// deletes and checkpoints, which make room.
+    fn is_short_of_room(&self) -> bool {
+        let tier = self.core().space.tier(self.tail.borrow().segment.tier);
+        tier.free_segments() <= tier.floor(Purpose::Data) as usize
+    }
+
+    /// Records wait for room: the organizer empties segments, and two rotations of checkpoints let
+    /// go of the log that only recovery needs. An idle log would never become due for them.
+    fn make_room(&self) {
+        self.core().organizer.kick();
+        if self.held.borrow().is_empty() {
+            self.checkpointer.want(2 * STEPS);
+            self.stirred.wake_all();
+        }
+    }
+
+    pub(super) fn release_held(&self) -> bool {
+        if self.held.borrow().is_empty() {
+            return false;
+        }
+        if self.is_short_of_room() && self.core().poisoned().is_none() {
+            return false;
+        }
+        // Behind the records whose place is fixed already. Changes of one key that overtook these
+        // were claimed before or make these stale.
+        let mut queue = self.queue.borrow_mut();
+        let fixed = queue.iter().take_while(|item| item.checked).count();
+        let later = queue.split_off(fixed);
+        queue.extend(self.held.borrow_mut().drain(..));
+        queue.extend(later);
+        true
+    }
+
+    /// Takes records that hold against everything before them; answers those that do not.
+    pub(super) fn check_queue(&self) -> Vec<Queued> {
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        let short = self.is_short_of_room();
+        while items.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_TARGET {
+            let Some(mut item) = self.queue.borrow_mut().pop_front() else { break };
+            if short && !item.checked && !item.payloads.is_empty() {
+                self.make_room();
+                self.held.borrow_mut().push_back(item);
+                continue;
+            }
+            if !item.checked {
+                match self.check(item) {
+                    Some(checked) => item = checked,
+                    None => continue,
+                }
+                if let Some(share) = self.share_before(&item) {
+                    bytes += share.record.encoded_len();
+                    items.push(share);
+                }
+            }
+            let payload: usize =
+                item.payloads.iter().map(|(_, payload)| payload.bytes().len()).sum();
+            bytes += item.record.encoded_len() + payload;
+            items.push(item);
+        }
+        items
+    }
+
+    /// Whether the record still makes sense after all that precede it in the log.
+    fn check(&self, mut item: Queued) -> Option<Queued> {
+        item.checked = true;
+        match &mut item.effect {
+            Effect::Blob(commit) => {
+                let key = (commit.bucket, commit.key.clone());
+                let before = self.appended.borrow().get(&key).copied();
+                if let Some(refused) = apply::refuse_stale(self.core(), commit, before) {
+                    let Effect::Blob(commit) = item.effect else { return None };
+                    apply::drop_commit(self.core(), *commit, refused);
+                    return None;
+                }
+                self.shorten(&mut item.record, commit, before);
+                self.resolve(&mut item.record, commit);
+                self.appended.borrow_mut().insert(key, commit.version);
+            }
+            Effect::Move(request) => {
+                let id = apply::subject_id(&request.subject);
+                let in_flight = self.moving.borrow().contains_key(&id);
+                if in_flight || !apply::is_at(self.core(), &request.subject, request.from) {
+                    let Effect::Move(request) = item.effect else { return None };
+                    apply::refuse_move(self.core(), request);
+                    return None;
+                }
+                self.moving.borrow_mut().insert(id, request.to);
+            }
+            Effect::Page(_)
+            | Effect::Release(_)
+            | Effect::Share(_)
+            | Effect::Bucket(..)
+            | Effect::Flush(_)
+            | Effect::Quiet => {}
+        }
+        Some(item)
+    }
+
+    /// Uses the difference instead of the whole map where the log holds exactly its base.
+    fn shorten(&self, record: &mut Record, commit: &mut Commit, in_flight: Option<Version>) {
+        let is_base = |base: Version| {
+            in_flight.is_none() && apply::logged_version(self.core(), commit) == Some(base)
+        };
+        match (&mut *record, &commit.change) {
+            (_, Change::Put { splice: Some(splice), .. }) if !is_base(splice.base) => {}
+            (_, Change::Paged { splice: Some(splice), .. }) if !is_base(splice.base) => {}
+            (
+                Record::Put { bucket, key, version, len, buffers, .. },
+                Change::Put { splice: Some(splice), .. },
+            ) => {
+                *record = Record::Splice {
+                    bucket: *bucket,
+                    key: std::mem::take(key),
+                    base: splice.base,
+                    version: *version,
+                    len: *len,
+                    cut: splice.cut.clone(),
+                    extents: splice.extents.clone(),
+                    buffers: std::mem::take(buffers),
+                };
+            }
+            (
+                Record::Paged { base, cut, pages, .. },
+                Change::Paged { splice: Some(splice), .. },
+            ) => {
+                *base = Some(splice.base);
+                *cut = splice.cut.clone();
+                *pages = splice.pages.clone();
+            }
+            _ => {}
+        }
+        // Of no use any more.
+        match &mut commit.change {
+            Change::Put { splice, .. } => *splice = None,
+            Change::Paged { splice, .. } => *splice = None,
+            Change::Delete => {}
+        }
+    }
+
+    /// Inherited buffers are logged where they are after the moves before this record.
+    fn resolve(&self, record: &mut Record, commit: &mut Commit) {
+        let Change::Put { buffers, .. } = &mut commit.change else { return };
+        for (new, def) in buffers.iter_mut().zip(record.buffers_mut()) {
+            if matches!(new.source, Source::Inherited) {
+                let moved = self.moving.borrow().get(&new.buffer.id).copied();
+                let now = moved.or_else(|| {
+                    apply::inherited_location(
+                        self.core(),
+                        commit.hash,
+                        commit.bucket,
+                        &commit.key,
+                        new.buffer.id,
+                    )
+                });
+                if let Some(location) = now {
+                    new.buffer.location = location;
+                    def.location = location;
+                }
+            }
+        }
+    }
+
+    /// What must stand in the log before a blob's new map: definitions of the buffers it names whose
+    /// checksums the log has in extent pages alone. A map that was large when it was written behind
+    /// may be small by now.
+    fn share_before(&self, item: &Queued) -> Option<Queued> {
+        let (Effect::Blob(commit), Record::Put { extents, .. } | Record::Splice { extents, .. }) =
+            (&item.effect, &item.record)
+        else {
+            return None;
+        };
+        let defined = item.record.buffers();
+        let mut named: Vec<BufferId> = extents.iter().map(|extent| extent.buffer).collect();
+        named.sort_unstable();
+        named.dedup();
+        named.retain(|id| defined.binary_search_by_key(id, |def| def.id).is_err());
+        let buffers = named.into_iter().filter_map(|id| self.core().table.logged_by_page(id));
+        // Without its checksums only a destroyed bucket can name it.
+        let buffers = buffers.filter(|buffer| buffer.checks != Checks::InPages);
+        let buffers: Vec<Buffer> = buffers.map(|buffer| self.after_moves(buffer)).collect();
+        if buffers.is_empty() {
+            return None;
+        }
+        let (hash, bucket, key) = (commit.hash, commit.bucket, commit.key.clone());
+        let record = Record::Share {
+            bucket,
+            key: (*key).into(),
+            buffers: buffers.iter().map(to_record).collect(),
+        };
+        let effect = Effect::Share(Box::new(Share { hash, bucket, key, buffers }));
+        let (payloads, level) = (Vec::new(), Durability::Written);
+        Some(Queued { record, payloads, effect, level, checked: true })
+    }
+
+    /// Where a buffer is once the moves in flight are done.
+    fn after_moves(&self, buffer: Buffer) -> Buffer {
+        let location = self.moving.borrow().get(&buffer.id).copied().unwrap_or(buffer.location);
+        Buffer { location, ..buffer }
+    }
+}
