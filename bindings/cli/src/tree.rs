@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use isotherm::error::{Error, ErrorKind};
 use isotherm::{Bucket, ScanRange};
 
 use crate::args::{Get, Global, Put};
@@ -86,11 +87,21 @@ pub fn put(global: &Global, put: &Put) -> Outcome {
         let progress = Progress::new(Some(tree.bytes()));
         parallel::for_each(tree.files.iter().map(Ok), |file| {
             let source = Source::file(&file.path)?;
-            bucket.put(&file.key, &source)?;
+            bucket.put(&file.key, &source).map_err(|error| failed_put(&file.path, &error))?;
             progress.advance(source.len() as u64);
             Ok(())
         })
     })
+}
+
+/// An engine's error, with the file it met.
+fn failed_put(path: &Path, error: &Error) -> Failure {
+    let (path, message) = (path.display(), error.message());
+    let fix = match error.kind() {
+        ErrorKind::InvalidArgument => "; the key is the path below the directory: shorten it",
+        _ => "",
+    };
+    Failure::Other(format!("put of {path}: {message}{fix}"))
 }
 
 /// `get -r BUCKET DIR`.
