@@ -84,7 +84,7 @@ pub fn put(global: &Global, put: &Put) -> Outcome {
     with_store(global, Access::Create, |store| {
         warn_of_dram_only(store);
         let bucket = store.bucket(&put.bucket)?;
-        let progress = Progress::new(Some(tree.bytes()));
+        let progress = Progress::new("storing", Some(tree.bytes()));
         parallel::for_each(tree.files.iter().map(Ok), |file| {
             let source = Source::file(&file.path)?;
             bucket.put(&file.key, &source).map_err(|error| failed_put(&file.path, &error))?;
@@ -110,7 +110,7 @@ pub fn get(global: &Global, get: &Get) -> Outcome {
     with_bucket(global, &get.bucket, |bucket| {
         fs::create_dir_all(directory)
             .map_err(|error| Failure::of_file("make directory", directory, &error))?;
-        let progress = Progress::new(None);
+        let progress = Progress::new("fetching", Some(bucket.bucket_stat()?.bytes));
         let refused = AtomicU64::new(0);
         let items = bucket.scan(ScanRange::all()).map(|item| item.map_err(Failure::from));
         parallel::for_each(items, |item| {

@@ -60,7 +60,7 @@ fn check_all(store: &Store, work: &Path, expected: &Hashes) -> Outcome {
     let buckets = [TREE, CHECKPOINT, AFTER];
     let open = |name: &&str| Ok((name.to_string(), store.bucket(name)?));
     let buckets = buckets.iter().map(open).collect::<Outcome<HashMap<String, Bucket>>>()?;
-    let progress = Progress::new(None);
+    let progress = Progress::new("verifying", None);
     parallel::for_each(acknowledged.iter().map(Ok), |name| {
         let found = data::split_name(name)
             .and_then(|(bucket, key)| Some((buckets.get(&bucket)?, bucket, key)));
