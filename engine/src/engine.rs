@@ -312,10 +312,14 @@ fn choose_io(runtime: &Runtime, devices: &Devices, choice: IoChoice) -> Result<I
     }
     match uring::available(devices) {
         Ok(()) => Ok(IoBackend { name: "uring", reason: None }),
-        Err(reason) if choice == IoChoice::Uring => {
-            fail!(Unsupported, "io = \"uring\" is configured, but {reason}")
+        Err(found) if choice == IoChoice::Uring => {
+            let fix = found.fix;
+            fail!(
+                Unsupported,
+                "io = \"uring\" is configured, but {found}; {fix}, or set io = \"auto\""
+            )
         }
-        Err(reason) => Ok(IoBackend { name: "threads", reason: Some(reason) }),
+        Err(found) => Ok(IoBackend { name: "threads", reason: Some(found.reason) }),
     }
 }
 

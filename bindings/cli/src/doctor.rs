@@ -7,11 +7,13 @@ pub use disk::free_bytes;
 
 use std::path::{Path, PathBuf};
 
+use isotherm::config::Config;
 use serde_json::json;
 
 use crate::args::Global;
 use crate::failure::{Failure, Outcome};
 use crate::output::{print, print_json};
+use crate::session::{Access, configuration};
 
 /// How a check came out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +66,7 @@ impl Finding {
 /// `doctor`. Needs no store; with one, its file system is checked, else the current directory's.
 pub fn run(global: &Global, json: bool) -> Outcome {
     let place = global.store.clone().unwrap_or_else(|| PathBuf::from("."));
-    let findings = examine(&place);
+    let findings = examine(&place, &configuration(global, Access::Existing)?);
     if json {
         let rows = findings.iter().map(|finding| {
             json!({
@@ -84,15 +86,13 @@ pub fn run(global: &Global, json: bool) -> Outcome {
     }
 }
 
-/// All checks, for a store at `place`.
-fn examine(place: &Path) -> Vec<Finding> {
-    let uring = checks::io_uring();
-    let has_uring = uring.state == State::Good;
+/// All checks, for a store at `place` that is opened with this configuration.
+fn examine(place: &Path, config: &Config) -> Vec<Finding> {
     vec![
         checks::kernel(),
-        uring,
+        checks::io_uring(config.io()),
         checks::locked_memory(),
-        checks::glommio(has_uring),
+        checks::glommio(config.organizer()),
         checks::memory(),
         disk::direct_io(place),
         disk::free_space(place),
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn whatever_is_not_good_comes_with_its_fix() {
-        let findings = examine(&std::env::temp_dir());
+        let findings = examine(&std::env::temp_dir(), &Config::default());
         assert_eq!(findings.len(), 7);
         for finding in findings {
             let needs_fix = finding.state != State::Good;

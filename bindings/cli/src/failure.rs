@@ -28,11 +28,22 @@ impl Failure {
         match self {
             Failure::Engine(error) => match error.kind() {
                 ErrorKind::NotFound | ErrorKind::BucketNotFound | ErrorKind::StoreNotFound => 3,
+                // Keys and names of buckets come from the command line.
+                ErrorKind::InvalidArgument => 2,
                 _ => 1,
             },
             Failure::Usage(_) => 2,
             Failure::Other(_) => 1,
             Failure::BrokenPipe => 0,
+        }
+    }
+
+    /// A configuration that was refused: the user's, whether from the command line or a file. That
+    /// a file cannot be read is another matter.
+    pub fn of_configuration(error: Error) -> Failure {
+        match error.kind() {
+            ErrorKind::InvalidConfig => Failure::Usage(error.message().to_string()),
+            _ => Failure::Engine(error),
         }
     }
 
@@ -71,12 +82,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_there_exits_with_3_and_other_errors_with_1() {
+    fn what_is_not_there_exits_with_3_wrong_usage_with_2_and_other_errors_with_1() {
         let code = |kind| Failure::Engine(Error::new(kind, "")).exit_code();
         assert_eq!(code(ErrorKind::NotFound), 3);
         assert_eq!(code(ErrorKind::BucketNotFound), 3);
         assert_eq!(code(ErrorKind::StoreNotFound), 3);
         assert_eq!(code(ErrorKind::Corrupt), 1);
+        assert_eq!(code(ErrorKind::InvalidArgument), 2);
         assert_eq!(Failure::Usage(String::new()).exit_code(), 2);
     }
 }

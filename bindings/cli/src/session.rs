@@ -1,6 +1,7 @@
 //! From the command line to an open store.
 
 use isotherm::config::{Config, ConfigBuilder};
+use isotherm::error::Error;
 use isotherm::{Bucket, Store};
 
 use crate::args::Global;
@@ -43,10 +44,11 @@ pub fn with_bucket<T>(
     with_store(global, Access::Existing, |store| work(&store.open_bucket(bucket)?))
 }
 
-/// The configuration file, then `--set`, then the options that have names of their own.
-fn configuration(global: &Global, access: Access) -> Outcome<Config> {
+/// The configuration file, then `--set`, then the options that have names of their own. What is
+/// wrong in them is an error of usage.
+pub fn configuration(global: &Global, access: Access) -> Outcome<Config> {
     let mut builder = match &global.config {
-        Some(path) => ConfigBuilder::from_file(path)?,
+        Some(path) => ConfigBuilder::from_file(path).map_err(Failure::of_configuration)?,
         None => Config::builder(),
     };
     for setting in &global.settings {
@@ -54,18 +56,17 @@ fn configuration(global: &Global, access: Access) -> Outcome<Config> {
             let message = format!("--set {setting}: write KEY=VALUE, such as shards=2");
             return Err(Failure::Usage(message));
         };
-        builder.set(key, value.trim())?;
+        let usage = |error: Error| Failure::Usage(format!("--set {setting}: {}", error.message()));
+        builder.set(key.trim(), value.trim()).map_err(usage)?;
     }
     if let Some(level) = &global.durability {
-        let usage = |error: isotherm::error::Error| {
-            Failure::Usage(format!("--durability: {}", error.message()))
-        };
+        let usage = |error: Error| Failure::Usage(format!("--durability: {}", error.message()));
         builder = builder.durability(level.parse().map_err(usage)?);
     }
     if access == Access::Existing {
         builder = builder.create(false);
     }
-    Ok(builder.build()?)
+    builder.build().map_err(Failure::of_configuration)
 }
 
 #[cfg(test)]
@@ -93,13 +94,27 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_without_a_value_and_an_unknown_level_are_usage_errors() {
-        for global in [global(&["shards"], None), global(&[], Some("forever"))] {
-            assert_eq!(configuration(&global, Access::Create).unwrap_err().exit_code(), 2);
+    fn settings_and_levels_that_make_no_sense_are_usage_errors() {
+        let settings =
+            ["shards", "shards=many", "shards=99", "sharps=2", "x=1", "tier.1.kind=nvme"];
+        let wrong = settings.map(|setting| global(&[setting], None));
+        for global in wrong.into_iter().chain([global(&[], Some("forever"))]) {
+            let refused = configuration(&global, Access::Create).unwrap_err();
+            assert_eq!(refused.exit_code(), 2, "{refused}");
         }
-        assert_eq!(
-            configuration(&global(&["x=1"], None), Access::Create).unwrap_err().exit_code(),
-            1
-        );
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_the_nearest_right_one() {
+        let refused = configuration(&global(&["sharps=2"], None), Access::Create).unwrap_err();
+        let message = refused.to_string();
+        assert!(message.contains("--set sharps=2") && message.contains("'shards'"), "{message}");
+    }
+
+    #[test]
+    fn a_configuration_file_that_is_not_there_is_no_usage_error() {
+        let config = Some("/nowhere/store.toml".into());
+        let missing = Global { config, ..global(&[], None) };
+        assert_eq!(configuration(&missing, Access::Create).unwrap_err().exit_code(), 1);
     }
 }

@@ -11,9 +11,12 @@ use std::path::Path;
 use memmap2::Mmap;
 
 use crate::failure::{Failure, Outcome};
+use crate::progress::Progress;
 
 /// Files up to this size are read: cheaper than mapping, and safe against being cut short.
 const READ_WHOLE_MAX: u64 = 64 << 20;
+/// Bytes read between two looks at the progress.
+const PIECE: u64 = 4 << 20;
 
 /// A value to put.
 pub enum Source {
@@ -38,6 +41,9 @@ impl Source {
             let _ = map.advise(memmap2::Advice::Sequential);
             return Ok(Source::Mapped(map));
         }
+        if !metadata.is_file() {
+            return read_on(file).map(Source::Read).map_err(failure);
+        }
         let mut bytes = Vec::with_capacity(metadata.len() as usize);
         file.read_to_end(&mut bytes).map_err(failure)?;
         Ok(Source::Read(bytes))
@@ -45,10 +51,19 @@ impl Source {
 
     /// Everything that standard input has, held in memory: its length must be known to put it.
     pub fn standard_input() -> Outcome<Source> {
-        let mut bytes = Vec::new();
-        let read = io::stdin().lock().read_to_end(&mut bytes);
-        read.map_err(|error| Failure::Other(format!("read of standard input: {error}")))?;
-        Ok(Source::Read(bytes))
+        let failure = |error| Failure::Other(format!("read of standard input: {error}"));
+        read_on(io::stdin().lock()).map(Source::Read).map_err(failure)
+    }
+}
+
+/// Everything up to the end, which only the reading finds.
+fn read_on(mut reader: impl Read) -> io::Result<Vec<u8>> {
+    let (mut bytes, progress) = (Vec::new(), Progress::new("reading", None));
+    loop {
+        match reader.by_ref().take(PIECE).read_to_end(&mut bytes)? {
+            0 => return Ok(bytes),
+            read => progress.advance(read as u64),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `put` and `get` of one blob.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use isotherm::{Bucket, Store};
 
 use crate::args::{Get, Global, Put};
 use crate::failure::{Failure, Outcome};
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 use crate::session::{Access, with_bucket, with_store};
 use crate::source::Source;
 use crate::target::Target;
@@ -25,10 +25,12 @@ pub fn put(global: &Global, put: &Put) -> Outcome {
     };
     with_store(global, Access::Create, |store| {
         warn_of_dram_only(store);
-        // One call stores the whole value: there is no share of it to report.
-        let _progress = (source.len() as u64 > 1 << 30).then(|| Progress::new(None));
-        store.bucket(&put.bucket)?.put(put.key.as_bytes(), &source)?;
-        Ok(())
+        let bucket = store.bucket(&put.bucket)?;
+        progress::follow(store, source.len() as u64, || {
+            bucket.put(put.key.as_bytes(), &source)?;
+            // Under the bar too: what a put at Memory level left in DRAM is written now.
+            Ok(store.close()?)
+        })
     })
 }
 
@@ -44,18 +46,23 @@ pub fn get(global: &Global, get: &Get) -> Outcome {
     let key = get.key.as_bytes();
     with_bucket(global, &get.bucket, |bucket| match &get.output {
         Some(path) if path != Path::new("-") => {
-            let progress = Progress::new(Some(bucket.stat(key)?.len));
+            let progress = Progress::new("fetching", Some(bucket.stat(key)?.len));
             get_to_file(bucket, key, path, &progress)
         }
-        _ => {
-            let progress = Progress::new(Some(bucket.stat(key)?.len));
-            let mut stdout = io::stdout().lock();
-            let mut write =
-                |piece: &[u8]| stdout.write_all(piece).map_err(|error| Failure::of_output(&error));
-            copy_out(bucket, key, &progress, &mut write)?;
-            stdout.flush().map_err(|error| Failure::of_output(&error))
-        }
+        _ => get_to_output(bucket, key),
     })
+}
+
+fn get_to_output(bucket: &Bucket, key: &[u8]) -> Outcome {
+    let mut stdout = io::stdout().lock();
+    let progress = match stdout.is_terminal() {
+        // The value itself is to be seen there.
+        true => Progress::hidden(),
+        false => Progress::new("fetching", Some(bucket.stat(key)?.len)),
+    };
+    let of_output = |error| Failure::of_output(&error);
+    copy_out(bucket, key, &progress, &mut |piece| stdout.write_all(piece).map_err(of_output))?;
+    stdout.flush().map_err(of_output)
 }
 
 /// Fetches a blob into a file that appears when it is complete.

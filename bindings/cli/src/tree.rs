@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use isotherm::error::{Error, ErrorKind};
 use isotherm::{Bucket, ScanRange};
 
 use crate::args::{Get, Global, Put};
@@ -83,14 +84,24 @@ pub fn put(global: &Global, put: &Put) -> Outcome {
     with_store(global, Access::Create, |store| {
         warn_of_dram_only(store);
         let bucket = store.bucket(&put.bucket)?;
-        let progress = Progress::new(Some(tree.bytes()));
+        let progress = Progress::new("storing", Some(tree.bytes()));
         parallel::for_each(tree.files.iter().map(Ok), |file| {
             let source = Source::file(&file.path)?;
-            bucket.put(&file.key, &source)?;
+            bucket.put(&file.key, &source).map_err(|error| failed_put(&file.path, &error))?;
             progress.advance(source.len() as u64);
             Ok(())
         })
     })
+}
+
+/// An engine's error, with the file it met.
+fn failed_put(path: &Path, error: &Error) -> Failure {
+    let (path, message) = (path.display(), error.message());
+    let fix = match error.kind() {
+        ErrorKind::InvalidArgument => "; the key is the path below the directory: shorten it",
+        _ => "",
+    };
+    Failure::Other(format!("put of {path}: {message}{fix}"))
 }
 
 /// `get -r BUCKET DIR`.
@@ -99,7 +110,7 @@ pub fn get(global: &Global, get: &Get) -> Outcome {
     with_bucket(global, &get.bucket, |bucket| {
         fs::create_dir_all(directory)
             .map_err(|error| Failure::of_file("make directory", directory, &error))?;
-        let progress = Progress::new(None);
+        let progress = Progress::new("fetching", Some(bucket.bucket_stat()?.bytes));
         let refused = AtomicU64::new(0);
         let items = bucket.scan(ScanRange::all()).map(|item| item.map_err(Failure::from));
         parallel::for_each(items, |item| {

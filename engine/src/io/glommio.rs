@@ -20,12 +20,12 @@ use glommio::{
     executor, spawn_local, spawn_local_into,
 };
 
-use crate::io::Devices;
 use crate::io::buffer::{AlignedBuf, BufferPool};
 use crate::io::device::check_write_range;
 use crate::io::exec::{Body, Class, Exec, ExecCounters, GLOMMIO, LocalFuture, memory};
 use crate::io::runtime::{ActorHandle, block_all_signals};
 use crate::io::transfer::{Direction, Transfer};
+use crate::io::{Devices, uring};
 use crate::types::TierId;
 
 /// Memory that glommio registers with each of its rings: half of what an ordinary user may lock
@@ -61,6 +61,11 @@ pub fn spawn(
     counters: Arc<ExecCounters>,
     body: Body,
 ) -> Result<ActorHandle, Refused> {
+    let refused = |reason, body| Err(Refused { reason, body });
+    // glommio would panic, and say so on standard error.
+    if let Err(found) = uring::available(&devices) {
+        return refused(found.reason, body);
+    }
     let (started, starting) = mpsc::channel();
     let (body_sender, body_receiver) = mpsc::channel::<Body>();
     let thread = move || {
@@ -91,7 +96,6 @@ pub fn spawn(
             }
         });
     };
-    let refused = |reason, body| Err(Refused { reason, body });
     let handle = match thread::Builder::new().name("isotherm-org".to_owned()).spawn(thread) {
         Ok(handle) => handle,
         Err(error) => return refused(format!("cannot start a thread: {error}"), body),

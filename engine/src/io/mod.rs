@@ -17,6 +17,7 @@ pub mod exec_ring;
 pub mod gate;
 #[cfg(feature = "glommio")]
 pub mod glommio;
+pub mod probe;
 pub mod runtime;
 pub mod sim;
 pub mod sim_device;

@@ -15,7 +15,7 @@ use crate::io::device::check_write_range;
 use crate::io::runtime::{Nanos, Runtime};
 use crate::io::transfer::{Direction, Transfer};
 use crate::io::uring_bell::EventBell;
-use crate::io::uring_setup;
+use crate::io::uring_setup::{self, Unavailable};
 use crate::io::{Devices, Doorbell, IoDone, IoOp, Ring, Token, Wait};
 use crate::limits::{IO_RETRIES_MAX, SUBMIT_BATCH};
 
@@ -374,22 +374,23 @@ impl Drop for UringRing {
 }
 
 /// Whether io_uring works here for these devices, and if not, why.
-pub fn available(devices: &Devices) -> Result<(), String> {
+pub fn available(devices: &Devices) -> Result<(), Unavailable> {
     for device in devices.iter() {
         if device.descriptor().is_none() {
-            return Err(format!("{} has no descriptor", device.path().display()));
+            return Err(Unavailable::simulated(device.path()));
         }
     }
-    let explain = |error| uring_setup::explain(&error);
-    let mut made = uring_setup::make(SUBMIT_BATCH as u32).map_err(explain)?;
+    let mut made = uring_setup::make(SUBMIT_BATCH as u32)
+        .map_err(|error| uring_setup::explain("setting up a ring", &error))?;
     // Setting a ring up and entering it may be allowed separately.
     let nop = opcode::Nop::new().build();
     // SAFETY: a no-op points at no memory.
-    if unsafe { made.ring.submission().push(&nop) }.is_err() {
-        return Err("a new ring takes no entry".to_owned());
-    }
-    made.ring.submit_and_wait(1).map_err(explain)?;
-    Ok(())
+    let pushed = unsafe { made.ring.submission().push(&nop) };
+    let entered = match pushed {
+        Ok(()) => made.ring.submit_and_wait(1),
+        Err(full) => Err(Error::other(full)),
+    };
+    entered.map(drop).map_err(|error| uring_setup::explain("entering a ring", &error))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Making a kernel ring with the best flags that this kernel takes, and saying why not.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Error, ErrorKind};
+use std::path::Path;
 
 use io_uring::{IoUring, Probe, opcode};
 
@@ -89,43 +91,80 @@ fn refuse_too_old(ring: &IoUring) -> io::Result<()> {
     Ok(())
 }
 
-/// What the failure to make a ring means for whoever runs this machine.
-pub(crate) fn explain(error: &Error) -> String {
-    match error.raw_os_error() {
+/// Why io_uring does not work here, for whoever runs this machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unavailable {
+    /// What forbids it or lacks, with the value.
+    pub reason: String,
+    /// What to do about it.
+    pub fix: &'static str,
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+const FIX_KERNEL: &str = "use Linux 6.1 or later, built with CONFIG_IO_URING";
+const FIX_KERNEL_OR_SECCOMP: &str = "use Linux 6.1 or later, built with CONFIG_IO_URING; in a \
+                                     container, a seccomp profile that allows the io_uring calls";
+const FIX_SYSCTL: &str = "sysctl kernel.io_uring_disabled=0 (as root)";
+const FIX_SECCOMP: &str = "run the container with a seccomp profile that allows io_uring_setup, \
+                           io_uring_enter and io_uring_register";
+const FIX_LOCKED: &str = "raise the locked-memory limit: ulimit -l unlimited";
+const FIX_DESCRIPTORS: &str = "raise the limit of open files: ulimit -n";
+
+impl Unavailable {
+    /// A simulated device is nothing for the kernel.
+    pub(crate) fn simulated(device: &Path) -> Unavailable {
+        let reason = format!("{} has no descriptor", device.display());
+        Unavailable { reason, fix: "name a file or a block device" }
+    }
+}
+
+/// What a failure while `doing` something with a ring means.
+pub(crate) fn explain(doing: &str, error: &Error) -> Unavailable {
+    let (reason, fix) = match error.raw_os_error() {
         Some(libc::ENOSYS) => {
-            "the kernel has no io_uring, or a seccomp filter hides it (ENOSYS)".to_owned()
+            let reason = "the kernel has no io_uring, or a seccomp filter hides it (ENOSYS)";
+            (reason.to_owned(), FIX_KERNEL_OR_SECCOMP)
         }
         Some(libc::EPERM | libc::EACCES) => {
             match fs::read_to_string("/proc/sys/kernel/io_uring_disabled") {
                 Ok(level) if level.trim() != "0" => {
-                    format!("the sysctl kernel.io_uring_disabled is {} (EPERM)", level.trim())
+                    let level = level.trim();
+                    let reason = format!("the sysctl kernel.io_uring_disabled is {level} (EPERM)");
+                    (reason, FIX_SYSCTL)
                 }
-                _ => "a seccomp filter or security module forbids io_uring (EPERM)".to_owned(),
+                _ => {
+                    let reason = "a seccomp filter or security module forbids io_uring (EPERM)";
+                    (reason.to_owned(), FIX_SECCOMP)
+                }
             }
         }
         Some(libc::ENOMEM) => {
-            format!("the locked-memory limit (ulimit -l) is too small for a ring: {error}")
+            let reason = "the locked-memory limit (ulimit -l) is too small for a ring (ENOMEM)";
+            (reason.to_owned(), FIX_LOCKED)
         }
-        Some(libc::EMFILE | libc::ENFILE) => format!("no file descriptor left for a ring: {error}"),
-        _ => error.to_string(),
-    }
+        Some(libc::EMFILE | libc::ENFILE) => {
+            (format!("no file descriptor left for a ring: {error}"), FIX_DESCRIPTORS)
+        }
+        _ => (error.to_string(), FIX_KERNEL),
+    };
+    Unavailable { reason: format!("{doing}: {reason}"), fix }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Makes io_uring_setup fail on the calling thread, as container runtimes do.
-    fn forbid_rings(errno: u32) {
+    /// Makes a system call fail on the calling thread, as container runtimes do.
+    fn forbid(call: libc::c_long, errno: u32) {
         let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
         let mut program = [
             step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-            step(
-                libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-                0,
-                1,
-                libc::SYS_io_uring_setup as u32,
-            ),
+            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
             step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno),
             step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
         ];
@@ -139,16 +178,30 @@ mod tests {
         assert_eq!(set, 0, "{}", Error::last_os_error());
     }
 
+    /// What the probe says on a thread that may not make this call.
+    fn found_without(call: libc::c_long, errno: i32) -> Unavailable {
+        let probe = move || {
+            forbid(call, errno as u32);
+            crate::io::probe::io_uring().unwrap_err()
+        };
+        std::thread::spawn(probe).join().unwrap()
+    }
+
     #[test]
-    fn a_machine_that_forbids_rings_is_told_why() {
+    fn a_machine_that_forbids_rings_is_told_why_and_what_to_do() {
         for (errno, reason) in [(libc::EPERM, "EPERM"), (libc::ENOSYS, "ENOSYS")] {
-            let explained = std::thread::spawn(move || {
-                forbid_rings(errno as u32);
-                let no_devices: crate::io::Devices = std::sync::Arc::new([]);
-                crate::io::uring::available(&no_devices).unwrap_err()
-            });
-            let explained = explained.join().unwrap();
-            assert!(explained.contains(reason), "{explained}");
+            let found = found_without(libc::SYS_io_uring_setup, errno);
+            assert!(found.reason.contains(reason) && !found.fix.is_empty(), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_ring_that_may_be_made_but_not_entered_is_not_available() {
+        if crate::io::probe::io_uring().is_err() {
+            return;
+        }
+        let found = found_without(libc::SYS_io_uring_enter, libc::EPERM);
+        assert!(found.reason.contains("entering") && found.reason.contains("EPERM"), "{found}");
+        assert!(found.fix.contains("io_uring_enter"), "{found:?}");
     }
 }

@@ -3,32 +3,31 @@
 use std::fs;
 use std::io;
 
-use io_uring::IoUring;
-use isotherm::config::host;
+use isotherm::config::{IoChoice, OrganizerChoice, host};
+use isotherm::io::probe::{self, OrganizerBackend};
 
 use super::Finding;
 use crate::output::human_size;
 
-/// glommio asks for this much locked memory for each of its executors, in bytes.
-const GLOMMIO_LOCKED_MIN: u64 = 512 << 10;
 /// Least memory for the embedded default of a 256 MiB DRAM tier, a quarter of the limit.
 const MEMORY_COMFORTABLE: u64 = 1 << 30;
 
-/// The version: io_uring grew what the engine prefers in 6.1, and is usable from 5.10.
+/// The version: io_uring grew what the engine prefers in 6.1, and what it needs in
+/// 5.11. Whether it is allowed, [`io_uring`] says.
 pub(super) fn kernel() -> Finding {
     const NAME: &str = "kernel";
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
     match version_of(release) {
         Some(version) if version >= (6, 1) => Finding::good(NAME, release),
-        Some(version) if version >= (5, 10) => Finding::warning(
+        Some(version) if version >= (5, 11) => Finding::warning(
             NAME,
             format!("{release}: io_uring lacks what came with 6.1"),
             "upgrade to Linux 6.1 or later for cheaper completions",
         ),
         Some(_) => Finding::warning(
             NAME,
-            format!("{release}: too old for io_uring; the engine uses threads"),
+            format!("{release}: its io_uring is too old; the engine uses threads"),
             "upgrade to Linux 6.1 or later",
         ),
         None => Finding::warning(
@@ -44,25 +43,23 @@ fn version_of(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// Whether this process may make a ring, and who forbids it.
-pub(super) fn io_uring() -> Finding {
+/// What the shards' I/O runs on: the engine's own probe, and what is configured.
+pub(super) fn io_uring(choice: IoChoice) -> Finding {
     const NAME: &str = "io_uring";
-    let error = match IoUring::new(8) {
-        Ok(_) => return Finding::good(NAME, "available"),
-        Err(error) => error,
-    };
-    let found = format!("not available ({error}); the engine uses threads");
-    let sysctl = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-    let fix = match (error.raw_os_error(), sysctl.trim()) {
-        (_, "1" | "2") => "sysctl kernel.io_uring_disabled=0 (as root)",
-        (Some(libc::EPERM | libc::EACCES), _) => {
-            "a seccomp filter forbids it: run the container with a profile that allows \
-             io_uring_setup, io_uring_enter and io_uring_register"
+    match (probe::io_uring(), choice) {
+        (_, IoChoice::Threads) => {
+            Finding::good(NAME, "not used: the configuration says io = \"threads\"")
         }
-        (Some(libc::ENOMEM), _) => "raise the locked-memory limit: ulimit -l unlimited",
-        _ => "use a kernel with CONFIG_IO_URING, Linux 6.1 or later",
-    };
-    Finding::warning(NAME, found, fix)
+        (Ok(()), _) => Finding::good(NAME, "available: rings can be made and entered"),
+        (Err(found), IoChoice::Uring) => Finding::bad(
+            NAME,
+            format!("{found}; io = \"uring\" is configured, so the store will not open"),
+            found.fix,
+        ),
+        (Err(found), IoChoice::Auto) => {
+            Finding::warning(NAME, format!("{found}; the engine uses threads"), found.fix)
+        }
+    }
 }
 
 /// The limit of locked memory, in bytes; `None`: unlimited.
@@ -78,6 +75,8 @@ fn locked_memory_limit() -> io::Result<Option<u64>> {
 const LOCKED_FIX: &str = "ulimit -l unlimited, or 'memlock unlimited' in /etc/security/limits.conf; \
                           in a container --ulimit memlock=-1";
 
+const GLOMMIO_FIX: &str = "allow io_uring and locked memory: the fixes of io_uring and memlock";
+
 /// Locked memory: registered buffers and glommio's rings count against it.
 pub(super) fn locked_memory() -> Finding {
     const NAME: &str = "memlock";
@@ -91,30 +90,30 @@ pub(super) fn locked_memory() -> Finding {
     }
 }
 
-/// Whether the organizer can run on glommio.
-pub(super) fn glommio(has_uring: bool) -> Finding {
+/// What the organizer runs on: an organizer without work is started, and what is configured.
+pub(super) fn glommio(choice: OrganizerChoice) -> Finding {
     const NAME: &str = "glommio";
-    if !cfg!(feature = "glommio") {
-        return Finding::warning(
-            NAME,
-            "not built in; the organizer runs on a thread",
-            "build with the default features",
-        );
+    if choice == OrganizerChoice::Threads {
+        return Finding::good(NAME, "not used: the configuration says organizer = \"threads\"");
     }
-    if !has_uring {
-        return Finding::warning(
+    let fix =
+        if cfg!(feature = "glommio") { GLOMMIO_FIX } else { "build with the default features" };
+    let reason = match probe::organizer() {
+        Ok(OrganizerBackend { reason: None, .. }) => {
+            return Finding::good(NAME, "available: an organizer started on it");
+        }
+        Ok(OrganizerBackend { reason: Some(reason), .. }) => reason,
+        Err(error) => {
+            return Finding::bad(NAME, error.message(), "raise the limit of threads: ulimit -u");
+        }
+    };
+    match choice {
+        OrganizerChoice::Glommio => Finding::bad(
             NAME,
-            "needs io_uring; the organizer runs on a thread",
-            "as for io_uring",
-        );
-    }
-    match locked_memory_limit() {
-        Ok(Some(bytes)) if bytes < GLOMMIO_LOCKED_MIN => Finding::warning(
-            NAME,
-            format!("needs 512 KiB of locked memory, {} allowed", human_size(bytes)),
-            LOCKED_FIX,
+            format!("{reason}; organizer = \"glommio\" is configured, so the store will not open"),
+            fix,
         ),
-        _ => Finding::good(NAME, "built in, and io_uring and locked memory allow it"),
+        _ => Finding::warning(NAME, format!("{reason}; the organizer runs on a thread"), fix),
     }
 }
 
@@ -143,7 +142,7 @@ mod tests {
     #[test]
     fn kernel_releases_are_understood() {
         assert_eq!(version_of("6.1.0-18-amd64"), Some((6, 1)));
-        assert_eq!(version_of("5.10"), Some((5, 10)));
+        assert_eq!(version_of("5.11"), Some((5, 11)));
         assert_eq!(version_of("linux"), None);
     }
 }

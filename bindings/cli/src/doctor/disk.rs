@@ -1,48 +1,53 @@
 //! Checks of the file system that holds, or would hold, the store.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use isotherm::io::Device;
+use isotherm::io::buffer::AlignedBuf;
+use isotherm::io::device::FileDevice;
+use isotherm::limits::BLOCK;
 
 use super::Finding;
 use crate::output::human_size;
 
-/// The unit of the engine's device writes, in bytes.
-const BLOCK: usize = 4096;
 /// Room for the smallest store that is of use.
 const FREE_COMFORTABLE: u64 = 1 << 30;
+/// The alignment that is tried where the file system does not tell its own.
+const SECTOR: usize = 512;
 
-const DIRECT_FIX: &str = "put the store on ext4, xfs or btrfs on a local disk; elsewhere the \
-                          engine works through the page cache, and slower";
-
-/// Whether a 4 KiB write past the page cache works where the store lies.
+/// Makes a tier's file where the store lies, as the engine does, and writes a block to it.
 pub(super) fn direct_io(place: &Path) -> Finding {
     const NAME: &str = "O_DIRECT";
     let directory = nearest_directory(place);
-    match try_direct_write(&directory) {
-        Ok(()) => {
-            Finding::good(NAME, format!("4 KiB aligned writes work in {}", directory.display()))
+    let at = directory.display();
+    let error = match try_tier_file(&directory) {
+        Ok(Some(bytes)) => {
+            return Finding::good(NAME, format!("works in {at}, aligned to {bytes} bytes"));
         }
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Finding::bad(
-            NAME,
-            format!("{} is not writable: {error}", directory.display()),
-            "choose a directory that this user may write, or chown it",
-        ),
-        Err(error) if error.raw_os_error() == Some(libc::EROFS) => Finding::bad(
-            NAME,
-            format!("{} is read-only", directory.display()),
-            "mount it read-write, or choose another directory",
-        ),
-        Err(error) => {
-            let found = format!("4 KiB writes fail in {}: {error}", directory.display());
-            Finding::warning(NAME, found, DIRECT_FIX)
+        Ok(None) => {
+            return Finding::warning(
+                NAME,
+                format!("the file system of {at} refuses it; the engine uses the page cache"),
+                "put the store on ext4, xfs or btrfs on a local disk: it is faster there",
+            );
         }
-    }
+        Err(error) => error,
+    };
+    let fix = match error.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => {
+            "choose a directory that this user may write, or chown it"
+        }
+        Some(libc::EROFS) => "mount it read-write, or choose another directory",
+        Some(libc::ENOSPC | libc::EDQUOT) => "free space, or choose another directory",
+        _ => "put the store on ext4, xfs or btrfs on a local disk that takes 4 KiB writes",
+    };
+    Finding::bad(NAME, format!("a tier's file in {at} does not work: {error}"), fix)
 }
 
 fn nearest_directory(place: &Path) -> PathBuf {
@@ -51,33 +56,43 @@ fn nearest_directory(place: &Path) -> PathBuf {
     found.map_or_else(|| PathBuf::from("/"), Path::to_path_buf)
 }
 
-fn try_direct_write(directory: &Path) -> io::Result<()> {
+/// The alignment of direct writes in bytes; `None` where the file system refuses O_DIRECT.
+fn try_tier_file(directory: &Path) -> io::Result<Option<usize>> {
     let path = directory.join(format!(".isotherm-doctor-{}", std::process::id()));
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_DIRECT);
-    let file = options.open(&path)?;
-    let written = write_aligned_block(&file);
+    let device = FileDevice::create(&path, 2 * BLOCK as u64)?;
+    let written = device.write_at(0, AlignedBuf::alloc(BLOCK).as_slice());
+    let found = written.map(|()| device.direct().then(|| alignment_of(&path)));
     fs::remove_file(&path)?;
-    written
+    found
 }
 
-fn write_aligned_block(file: &File) -> io::Result<()> {
-    let layout = Layout::from_size_align(BLOCK, BLOCK).map_err(io::Error::other)?;
-    // SAFETY: the layout's size is not zero.
-    let block = unsafe { alloc_zeroed(layout) };
-    if block.is_null() {
-        return Err(io::ErrorKind::OutOfMemory.into());
+/// What the file system tells (Linux 6.1), else the least with which a write works. That of the
+/// engine's own writes has worked.
+fn alignment_of(path: &Path) -> usize {
+    let options = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path);
+    let Ok(file) = options else { return BLOCK };
+    if let Some(told) = told_alignment(&file) {
+        return told;
     }
-    // SAFETY: `block` holds BLOCK readable bytes until it is freed below; the call is synchronous.
-    let written = unsafe { libc::pwrite(file.as_raw_fd(), block.cast(), BLOCK, 0) };
-    let error = io::Error::last_os_error();
-    // SAFETY: allocated above with this layout, and used by nothing any more.
-    unsafe { dealloc(block, layout) };
-    match usize::try_from(written) {
-        Ok(BLOCK) => Ok(()),
-        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
-        Err(_) => Err(error),
+    let memory = AlignedBuf::alloc(BLOCK);
+    // Memory and offset are multiples of a sector, and of nothing larger.
+    let sector = &memory.as_slice()[SECTOR..2 * SECTOR];
+    match file.write_at(sector, SECTOR as u64) {
+        Ok(SECTOR) => SECTOR,
+        _ => BLOCK,
     }
+}
+
+/// The larger of the alignments of memory and of offsets that the file system tells.
+fn told_alignment(file: &File) -> Option<usize> {
+    // SAFETY: all-zero bytes are a valid statx, a struct of integers.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    let (flags, wanted) = (libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN);
+    // SAFETY: the path is a C string and `stat` a writable statx; both outlive the call.
+    let asked = unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, wanted, &mut stat) };
+    let told = asked == 0 && stat.stx_mask & libc::STATX_DIOALIGN != 0;
+    let alignment = stat.stx_dio_mem_align.max(stat.stx_dio_offset_align) as usize;
+    (told && alignment > 0).then_some(alignment)
 }
 
 /// Space that an ordinary user may still fill.
@@ -108,4 +123,22 @@ pub fn free_bytes(directory: &Path) -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alignment_that_the_engine_can_keep_is_found_where_direct_writes_work() {
+        if let Some(alignment) = try_tier_file(&nearest_directory(Path::new("."))).unwrap() {
+            assert!(alignment.is_power_of_two() && alignment <= BLOCK, "{alignment}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_not_there_yet_is_checked_where_it_would_lie() {
+        let below = std::env::temp_dir().join("isotherm/not/there");
+        assert!(below.starts_with(nearest_directory(&below)));
+    }
 }

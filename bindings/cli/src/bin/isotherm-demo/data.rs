@@ -51,6 +51,11 @@ pub fn part_key(number: u64) -> String {
     format!("part-{number:03}")
 }
 
+/// The number of such a key.
+pub fn part_number(key: &[u8]) -> Option<u64> {
+    std::str::from_utf8(key).ok()?.strip_prefix("part-")?.parse().ok()
+}
+
 /// Bytes that follow from the number alone, and that nothing compresses.
 pub fn generate(seed: u64, len: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
@@ -64,6 +69,22 @@ pub fn generate(seed: u64, len: u64) -> Vec<u8> {
     }
     bytes.truncate(len as usize);
     bytes
+}
+
+/// A value of what is written until the kill, a few keys over and over. It begins with its
+/// generation, and all its bytes follow from key and generation: so a value that an acknowledged
+/// overwrite has replaced is never taken for the newer one.
+pub fn overwrite(number: u64, generation: u64) -> Vec<u8> {
+    // Far apart: neighbouring seeds make the same bytes, shifted.
+    let mut value = generate((generation << 32) + number, AFTER_LEN);
+    let (first, _) = value.split_at_mut(size_of::<u64>());
+    first.copy_from_slice(&generation.to_le_bytes());
+    value
+}
+
+/// The generation that a value says it is of.
+pub fn generation_of(value: &[u8]) -> Option<u64> {
+    value.first_chunk().copied().map(u64::from_le_bytes)
 }
 
 /// SHA-256 of bytes.
@@ -124,8 +145,32 @@ fn parse_hash_line(line: &[u8]) -> Option<Expected> {
     Some(Expected { bucket, key, hash })
 }
 
+/// A put that returned, as the list of acknowledgements has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Acknowledged {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: Vec<u8>,
+    /// How often the key had been put before.
+    pub generation: u64,
+}
+
+/// `generation SPACE bucket/key NUL`.
+pub fn acknowledgement(bucket: &str, key: &[u8], generation: u64) -> Vec<u8> {
+    [generation.to_string().as_bytes(), b" ", bucket.as_bytes(), b"/", key, b"\0"].concat()
+}
+
+/// A line of the list of acknowledgements, without its end.
+pub fn parse_acknowledgement(line: &[u8]) -> Option<Acknowledged> {
+    let space = line.iter().position(|byte| *byte == b' ')?;
+    let generation = std::str::from_utf8(&line[..space]).ok()?.parse().ok()?;
+    let (bucket, key) = split_name(&line[space + 1..])?;
+    Some(Acknowledged { bucket, key, generation })
+}
+
 /// `bucket/key` in its parts.
-pub fn split_name(name: &[u8]) -> Option<(String, Vec<u8>)> {
+fn split_name(name: &[u8]) -> Option<(String, Vec<u8>)> {
     let slash = name.iter().position(|byte| *byte == b'/')?;
     let bucket = String::from_utf8(name[..slash].to_vec()).ok()?;
     Some((bucket, name[slash + 1..].to_vec()))
@@ -150,6 +195,23 @@ mod tests {
         let wanted =
             Expected { bucket: "tree".into(), key: b"lib/a b\n".to_vec(), hash: hash(b"x") };
         assert_eq!(expected, wanted);
+    }
+
+    #[test]
+    fn an_acknowledgement_reads_back() {
+        let line = acknowledgement(AFTER, b"a b/c", 7);
+        let wanted = Acknowledged { bucket: "after".into(), key: b"a b/c".to_vec(), generation: 7 };
+        assert_eq!(parse_acknowledgement(&line[..line.len() - 1]), Some(wanted));
+        assert_eq!(parse_acknowledgement(b"after/key"), None);
+    }
+
+    #[test]
+    fn each_overwrite_of_a_key_has_bytes_of_its_own_and_tells_its_generation() {
+        let (first, second) = (overwrite(3, 0), overwrite(3, 1));
+        assert_eq!((generation_of(&first), generation_of(&second)), (Some(0), Some(1)));
+        assert_ne!(first[8..], second[8..]);
+        assert_ne!(overwrite(4, 1)[8..], second[8..]);
+        assert_eq!(generation_of(b"short"), None);
     }
 
     #[test]

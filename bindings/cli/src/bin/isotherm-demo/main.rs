@@ -7,6 +7,7 @@ mod data;
 mod fio;
 mod plan;
 mod throughput;
+mod verdict;
 mod verifier;
 mod writer;
 

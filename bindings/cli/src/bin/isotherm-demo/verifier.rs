@@ -1,23 +1,20 @@
 //! The process after the kill: every acknowledged blob must be there and right.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use isotherm::config::Config;
-use isotherm::error::ErrorKind;
 use isotherm::{Bucket, Store};
 use isotherm_cli::failure::{Failure, Outcome};
 use isotherm_cli::inspect;
-use isotherm_cli::output::{human_size, printable};
+use isotherm_cli::output::human_size;
 use isotherm_cli::parallel;
 use isotherm_cli::progress::Progress;
-use isotherm_cli::transfer::copy_out;
-use sha2::{Digest, Sha256};
 
-use crate::data::{self, AFTER, AFTER_LEN, CHECKPOINT, Hash, TREE};
+use crate::data::{self, AFTER, CHECKPOINT, Hash, TREE};
 use crate::plan::STORE;
+use crate::verdict::{self, Count, Totals};
 use crate::writer::ACKNOWLEDGED;
 
 /// How long the hot blob is read over and over.
@@ -25,25 +22,45 @@ const HEATING: Duration = Duration::from_secs(2);
 /// The hot blob is the first of these sizes on the slow tier.
 const HOT_LEN: std::ops::RangeInclusive<u64> = 1 << 20..=8 << 20;
 
-#[derive(Default)]
-struct Count {
-    right: AtomicU64,
-    wrong: AtomicU64,
-    missing: AtomicU64,
-    bytes: AtomicU64,
-}
-
 /// Verifies, then shows where a hot and a cold blob lie.
 pub fn verify(work: &Path) -> Outcome {
     let opened = Instant::now();
     let config = Config::builder().create(false).build()?;
     let store = Store::open(work.join(STORE), config)?;
     println!("reopened after the kill in {:.2} s", opened.elapsed().as_secs_f64());
-    let expected = expected_hashes(work)?;
-    let checked = check_all(&store, work, &expected);
+    let puts = Puts::read(work)?;
+    let checked = check_all(&store, &puts, &expected_hashes(work)?);
     let shown = checked.and_then(|()| show_heat(&store));
     store.close()?;
     shown
+}
+
+/// The puts that were acknowledged.
+struct Puts {
+    /// Of each blob, the generation of the newest.
+    newest: BTreeMap<(String, Vec<u8>), u64>,
+    /// Of blobs that were written until the kill.
+    until_the_kill: usize,
+}
+
+impl Puts {
+    fn read(work: &Path) -> Outcome<Puts> {
+        let mut puts = Puts { newest: BTreeMap::new(), until_the_kill: 0 };
+        for line in data::read_list(&work.join(ACKNOWLEDGED))? {
+            let Some(put) = data::parse_acknowledgement(&line) else {
+                return Err(Failure::Other("the list of acknowledgements is damaged".to_string()));
+            };
+            puts.until_the_kill += usize::from(put.bucket == AFTER);
+            let newest = puts.newest.entry((put.bucket, put.key)).or_default();
+            *newest = put.generation.max(*newest);
+        }
+        Ok(puts)
+    }
+
+    /// Blobs of the tree and the checkpoint.
+    fn sources(&self) -> usize {
+        self.newest.keys().filter(|(bucket, _)| bucket != AFTER).count()
+    }
 }
 
 type Hashes = HashMap<(String, Vec<u8>), Hash>;
@@ -53,88 +70,50 @@ fn expected_hashes(work: &Path) -> Outcome<Hashes> {
     Ok(listed.map(|expected| ((expected.bucket, expected.key), expected.hash)).collect())
 }
 
-fn check_all(store: &Store, work: &Path, expected: &Hashes) -> Outcome {
-    let puts = data::read_list(&work.join(ACKNOWLEDGED))?;
-    let acknowledged: BTreeSet<_> = puts.into_iter().collect();
+fn check_all(store: &Store, puts: &Puts, expected: &Hashes) -> Outcome {
     let (count, started) = (Count::default(), Instant::now());
-    let buckets = [TREE, CHECKPOINT, AFTER];
-    let open = |name: &&str| Ok((name.to_string(), store.bucket(name)?));
-    let buckets = buckets.iter().map(open).collect::<Outcome<HashMap<String, Bucket>>>()?;
-    let progress = Progress::new(None);
-    parallel::for_each(acknowledged.iter().map(Ok), |name| {
-        let found = data::split_name(name)
-            .and_then(|(bucket, key)| Some((buckets.get(&bucket)?, bucket, key)));
-        let Some((handle, bucket, key)) = found else {
-            return Err(Failure::Other("the list of acknowledgements is damaged".to_string()));
+    let (tree, checkpoint) = (store.bucket(TREE)?, store.bucket(CHECKPOINT)?);
+    let after = store.bucket(AFTER)?;
+    let progress = Progress::new("verifying", None);
+    parallel::for_each(puts.newest.iter().map(Ok), |(name, generation)| {
+        let (bucket, key) = name;
+        let verdict = match bucket.as_str() {
+            AFTER => verdict::of_overwritten(&after, key, *generation, &progress),
+            bucket => {
+                let handle = if bucket == TREE { &tree } else { &checkpoint };
+                verdict::of_source(handle, key, expected.get(name).copied(), &progress)
+            }
         };
-        let wanted = wanted_hash(expected, bucket, &key);
-        check_one(handle, &key, wanted, &count, &progress)
-    })?;
-    drop(progress);
-    let of_sources = acknowledged.iter().filter(|name| !name.starts_with(b"after/")).count();
-    summarise(&count, of_sources, acknowledged.len(), expected.len(), started)
-}
-
-fn wanted_hash(expected: &Hashes, bucket: String, key: &[u8]) -> Option<Hash> {
-    if bucket != AFTER {
-        return expected.get(&(bucket, key.to_vec())).copied();
-    }
-    let number = std::str::from_utf8(key).ok()?.strip_prefix("part-")?.parse().ok()?;
-    Some(data::hash(&data::generate(number, AFTER_LEN)))
-}
-
-fn check_one(
-    bucket: &Bucket,
-    key: &[u8],
-    wanted: Option<Hash>,
-    count: &Count,
-    progress: &Progress,
-) -> Outcome {
-    let mut hasher = Sha256::new();
-    let read = copy_out(bucket, key, progress, &mut |piece| {
-        hasher.update(piece);
-        count.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        count.note(key, &verdict);
         Ok(())
-    });
-    let got: Hash = hasher.finalize().into();
-    let (counter, complaint) = match read {
-        Ok(()) if Some(got) == wanted => (&count.right, None),
-        Ok(()) => (&count.wrong, Some("has other bytes".to_string())),
-        Err(Failure::Engine(error)) if error.kind() == ErrorKind::NotFound => {
-            (&count.missing, Some("is missing".to_string()))
-        }
-        Err(failure) => (&count.wrong, Some(failure.to_string())),
-    };
-    counter.fetch_add(1, Ordering::Relaxed);
-    if let Some(complaint) = complaint {
-        eprintln!("'{}' {complaint}", printable(key));
-    }
-    Ok(())
+    })?;
+    let bytes = progress.done();
+    drop(progress);
+    summarise(puts, expected.len(), &count.totals(), bytes, started)
 }
 
-fn summarise(
-    count: &Count,
-    of_sources: usize,
-    acknowledged: usize,
-    listed: usize,
-    started: Instant,
-) -> Outcome {
-    let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let (right, wrong, missing) = (value(&count.right), value(&count.wrong), value(&count.missing));
+fn summarise(puts: &Puts, listed: usize, totals: &Totals, bytes: u64, started: Instant) -> Outcome {
+    let (blobs, sources) = (puts.newest.len(), puts.sources());
+    let Totals { right, later, wrong, missing } = *totals;
     println!(
-        "acknowledged {acknowledged} blobs ({of_sources} of {listed} sources, {} until the kill)",
-        acknowledged - of_sources
+        "acknowledged {blobs} blobs: {sources} of {listed} sources, and {} overwritten until the kill, by {} puts",
+        blobs - sources,
+        puts.until_the_kill
     );
     println!(
-        "verified     {right} right, {wrong} wrong, {missing} missing; {} read and hashed in {:.1} s",
-        human_size(value(&count.bytes)),
+        "verified     {right} as acknowledged last, {later} by the put that the kill met, {wrong} wrong, {missing} missing; {} read in {:.1} s",
+        human_size(bytes),
         started.elapsed().as_secs_f64()
     );
-    if of_sources != listed {
+    if sources != listed {
         return Err(Failure::Other("not every source was acknowledged".to_string()));
     }
-    if right != acknowledged as u64 {
+    if wrong + missing > 0 {
         return Err(Failure::Other(format!("{wrong} wrong and {missing} missing blobs")));
+    }
+    // The writer puts one blob at a time.
+    if later > 1 {
+        return Err(Failure::Other(format!("{later} blobs are of puts that were not made")));
     }
     Ok(())
 }

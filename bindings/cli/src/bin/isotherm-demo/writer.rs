@@ -12,7 +12,7 @@ use isotherm_cli::output::human_size;
 use isotherm_cli::parallel;
 use isotherm_cli::source::Source;
 
-use crate::data::{self, AFTER, AFTER_LEN, CHECKPOINT, PART_LEN, TREE};
+use crate::data::{self, AFTER, CHECKPOINT, PART_LEN, TREE};
 use crate::plan::{CONFIG, STORE};
 
 /// The list of acknowledgements in the work directory.
@@ -20,12 +20,12 @@ pub const ACKNOWLEDGED: &str = "acknowledged";
 /// Begins the line that tells the conductor that everything is stored.
 pub const STORED: &str = "everything is stored";
 
-/// Keys that are written until the kill.
-const AFTER_BLOBS: u64 = 256;
+/// Keys that are written until the kill: few, so that each is overwritten before it.
+const AFTER_BLOBS: u64 = 64;
 /// A writer that is not killed within this time ends by itself.
 const WAIT_FOR_KILL: Duration = Duration::from_secs(60);
 
-/// `bucket/key NUL` for every put that returned, written before the next put of that thread.
+/// A line for every put that returned, written before the next put of that thread.
 struct Acknowledgements(File);
 
 impl Acknowledgements {
@@ -35,8 +35,8 @@ impl Acknowledgements {
         Ok(Acknowledgements(file.map_err(|error| Failure::of_file("write of", &path, &error))?))
     }
 
-    fn note(&self, bucket: &str, key: &[u8]) -> Outcome {
-        let record = [bucket.as_bytes(), b"/", key, b"\0"].concat();
+    fn note(&self, bucket: &str, key: &[u8], generation: u64) -> Outcome {
+        let record = data::acknowledgement(bucket, key, generation);
         // One write to a file in append mode: records of several threads do not mix.
         let written = (&self.0).write_all(&record);
         written.map_err(|error| Failure::Other(format!("note of an acknowledgement: {error}")))
@@ -50,13 +50,19 @@ pub fn write(work: &Path, trees: &[PathBuf]) -> Outcome {
     store_tree(&store, &notes, trees)?;
     store_checkpoint(&store, &notes, work)?;
     println!("{STORED}; writing on until killed");
+    overwrite_until_killed(&store, &notes)
+}
+
+/// The same few keys again and again, one put at a time: the kill must find a write, not a full
+/// tier. The end is for the case that the conductor is gone.
+fn overwrite_until_killed(store: &Store, notes: &Acknowledgements) -> Outcome {
     let (bucket, started) = (store.bucket(AFTER)?, Instant::now());
-    // The same few keys again and again: the kill must find a write, not a full tier. The end is
-    // for the case that the conductor is gone.
-    for number in (0..AFTER_BLOBS).cycle().take_while(|_| started.elapsed() < WAIT_FOR_KILL) {
+    let rounds =
+        (0..).flat_map(|generation| (0..AFTER_BLOBS).map(move |number| (generation, number)));
+    for (generation, number) in rounds.take_while(|_| started.elapsed() < WAIT_FOR_KILL) {
         let key = data::part_key(number);
-        bucket.put(key.as_bytes(), &data::generate(number, AFTER_LEN))?;
-        notes.note(AFTER, key.as_bytes())?;
+        bucket.put(key.as_bytes(), &data::overwrite(number, generation))?;
+        notes.note(AFTER, key.as_bytes(), generation)?;
     }
     Err(Failure::Other("nobody killed the writer".to_string()))
 }
@@ -66,7 +72,7 @@ fn store_tree(store: &Store, notes: &Acknowledgements, trees: &[PathBuf]) -> Out
     let (bucket, started) = (store.bucket(TREE)?, Instant::now());
     parallel::for_each(files.iter().map(Ok), |file| {
         bucket.put(&file.key, &Source::file(&file.path)?)?;
-        notes.note(TREE, &file.key)
+        notes.note(TREE, &file.key, 0)
     })?;
     let bytes = files.iter().map(|file| file.len).sum();
     report("tree", files.len() as u64, bytes, started);
@@ -80,7 +86,7 @@ fn store_checkpoint(store: &Store, notes: &Acknowledgements, work: &Path) -> Out
     for number in 0..parts {
         let key = data::part_key(number);
         bucket.put(key.as_bytes(), &data::generate(number, PART_LEN))?;
-        notes.note(CHECKPOINT, key.as_bytes())?;
+        notes.note(CHECKPOINT, key.as_bytes(), 0)?;
     }
     report("checkpoint", parts, parts * PART_LEN, started);
     Ok(())
