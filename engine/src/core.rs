@@ -14,7 +14,7 @@ use crate::index::entry::Entry;
 use crate::index::extents::Extent;
 use crate::index::pages::PageRef;
 use crate::index::state::{BlobState, Buffer};
-use crate::index::table::BufferTable;
+use crate::index::table::{BufferTable, to_record};
 use crate::io::Devices;
 use crate::io::buffer::{AlignedBuf, BufferPool};
 use crate::io::exec::LocalFuture;
@@ -385,8 +385,10 @@ pub enum Request {
     Read(ReadRequest),
     /// Write behind everything dirty as of now; answer when it is logged.
     WriteBehind(Sender<Result<()>>),
-    /// Log a change of one blob. Shard 0.
-    Commit(Box<Commit>),
+    /// Log a change of one blob; answer when it is acknowledged at this level. Shard 0.
+    Commit(Box<Commit>, Durability, Sender<Result<()>>),
+    /// Log changes of several blobs, all or none. Shard 0.
+    Group(Box<Group>),
     /// Log an extent page. Shard 0. What names the page follows it.
     Page(Box<PageCommit>),
     /// Log that a condemned extent page is gone. Shard 0.
@@ -448,6 +450,24 @@ pub struct ReadRequest {
     pub reply: Sender<Result<Vec<AlignedBuf>>>,
 }
 
+/// Changes of several blobs that stand in one batch of the log, and become visible together.
+pub struct Group {
+    /// In the order of the log.
+    pub members: Vec<Member>,
+    /// The level at which all of it is acknowledged.
+    pub level: Durability,
+    /// Answered once for all.
+    pub reply: Sender<Result<()>>,
+}
+
+/// A record of a group.
+pub enum Member {
+    /// A blob changes, whose key is claimed.
+    Blob(Commit),
+    /// A blob's buffers are about to be named by another.
+    Share(Share),
+}
+
 /// A change of one blob, ready to be logged.
 pub struct Commit {
     /// Hash of bucket and key.
@@ -462,10 +482,31 @@ pub struct Commit {
     pub change: Change,
     /// Who sent it.
     pub origin: Origin,
-    /// Acknowledged at this level.
-    pub level: Durability,
-    /// Answered when acknowledged.
-    pub reply: Sender<Result<()>>,
+}
+
+impl Commit {
+    /// Whether its record names buffers.
+    pub fn changes_map(&self) -> bool {
+        matches!(self.change, Change::Put { .. })
+    }
+
+    /// The buffers that the log does not know yet.
+    pub fn new_buffers(&mut self) -> &mut [NewBuffer] {
+        match &mut self.change {
+            Change::Put { buffers, .. } => buffers,
+            Change::Paged { .. } | Change::Delete => &mut [],
+        }
+    }
+}
+
+impl Member {
+    /// The change of a blob, if it is one.
+    pub fn commit(&self) -> Option<&Commit> {
+        match self {
+            Member::Blob(commit) => Some(commit),
+            Member::Share(_) => None,
+        }
+    }
 }
 
 /// The new state of a blob.
@@ -542,6 +583,14 @@ pub struct Share {
     pub key: Arc<[u8]>,
     /// The buffers, with their checksums, ascending by id.
     pub buffers: Vec<Buffer>,
+}
+
+impl Share {
+    /// The record of it.
+    pub fn record(&self) -> Record {
+        let buffers = self.buffers.iter().map(to_record).collect();
+        Record::Share { bucket: self.bucket, key: (*self.key).into(), buffers }
+    }
 }
 
 /// A condemned extent page that has been read.

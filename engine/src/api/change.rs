@@ -227,10 +227,8 @@ async fn commit(
         version: claim.version,
         change,
         origin: Origin::Claimed,
-        level,
-        reply,
     };
-    core.shards[0].push_patiently(Request::Commit(Box::new(commit))).await;
+    core.shards[0].push_patiently(Request::Commit(Box::new(commit), level, reply)).await;
     // The log's owner ends the claim from here on, whatever becomes of this future.
     claim.armed = false;
     match answer.await {

@@ -111,6 +111,23 @@ fn is(entry: &Entry, hash: u64, bucket: BucketId, key: &[u8]) -> bool {
     entry.hash == hash && entry.bucket == bucket && *entry.key == *key
 }
 
+/// Several stripes, locked.
+pub struct LockedStripes<'a> {
+    /// Ascending by number.
+    stripes: Vec<(usize, MutexGuard<'a, StripeInner>)>,
+}
+
+impl LockedStripes<'_> {
+    /// The stripe of one of the hashes that were locked.
+    pub fn stripe(&mut self, hash: u64) -> &mut StripeInner {
+        let number = hash as usize % STRIPES;
+        match self.stripes.binary_search_by_key(&number, |(number, _)| *number) {
+            Ok(at) => &mut self.stripes[at].1,
+            Err(_) => unreachable!("stripe {number} is not among those locked"),
+        }
+    }
+}
+
 /// All stripes.
 pub struct Index {
     stripes: Box<[Stripe]>,
@@ -163,6 +180,15 @@ impl Index {
     /// Locks a stripe by number.
     pub fn lock_number(&self, number: usize) -> MutexGuard<'_, StripeInner> {
         self.stripes[number].inner.lock()
+    }
+
+    /// Locks the stripes of these hashes, ascending. Nobody who holds a stripe's lock may call it.
+    pub fn lock_all(&self, hashes: &[u64]) -> LockedStripes<'_> {
+        let mut numbers: Vec<usize> = hashes.iter().map(|hash| *hash as usize % STRIPES).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let lock = |number| (number, self.lock_number(number));
+        LockedStripes { stripes: numbers.into_iter().map(lock).collect() }
     }
 
     /// The checkpoint partition of a hash.

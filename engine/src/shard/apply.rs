@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::core::{
-    Change, Commit, Core, DramImage, MoveRequest, NewBuffer, Origin, PageCommit, ReleaseRequest,
-    Share, Source,
+    Change, Commit, Core, DramImage, Member, MoveRequest, NewBuffer, Origin, PageCommit,
+    ReleaseRequest, Share, Source,
 };
 use crate::error::{Error, Result};
 use crate::index::StripeInner;
@@ -19,21 +19,21 @@ use crate::shard::log_owner::Effect;
 use crate::tier::dram::PublishHead;
 use crate::types::{BucketId, BufferId, Location, SlotId, Version};
 
+/// A claimed key whose logged state is to become visible.
+pub struct Publish {
+    hash: u64,
+    bucket: BucketId,
+    key: Arc<[u8]>,
+    /// The DRAM copy to publish with it.
+    dram: Option<DramImage>,
+}
+
 /// An acknowledgement that may have to wait for the watermark.
 pub enum Ack {
-    /// The claimed key's logged state becomes visible.
-    Publish {
-        /// Hash of bucket and key.
-        hash: u64,
-        /// The bucket.
-        bucket: BucketId,
-        /// The key.
-        key: Arc<[u8]>,
-        /// The DRAM copy to publish with it.
-        dram: Option<DramImage>,
-        /// The caller.
-        reply: Sender<Result<()>>,
-    },
+    /// A key changes visibly, and the caller is told.
+    Publish(Publish, Sender<Result<()>>),
+    /// Keys change visibly, together.
+    PublishAll(Vec<Publish>, Sender<Result<()>>),
     /// The caller is told.
     Reply(Sender<Result<()>>),
     /// Nobody waits.
@@ -43,14 +43,18 @@ pub enum Ack {
 impl Ack {
     /// Whether a caller waits for a change.
     pub fn is_change(&self) -> bool {
-        matches!(self, Ack::Publish { .. })
+        matches!(self, Ack::Publish(..) | Ack::PublishAll(..))
     }
 
     /// Acknowledges. The caller's wake-up is left to the list.
     pub fn send(self, core: &Core, wakes: &Arc<Wakes>) {
         match self {
-            Ack::Publish { hash, bucket, key, dram, reply } => {
-                publish(core, hash, bucket, &key, dram);
+            Ack::Publish(publish, reply) => {
+                publish_one(core, publish);
+                reply.send_with(Ok(()), wakes);
+            }
+            Ack::PublishAll(all, reply) => {
+                publish_all(core, all);
                 reply.send_with(Ok(()), wakes);
             }
             Ack::Reply(reply) => reply.send_with(Ok(()), wakes),
@@ -60,21 +64,42 @@ impl Ack {
 
     /// Tells the caller that the level was not reached.
     pub fn fail(self, core: &Core, error: &Error) {
-        match self {
-            Ack::Publish { hash, bucket, key, reply, .. } => {
-                release_claim(core, hash, bucket, &key);
-                reply.send(Err(error.clone()));
+        let release = |publish: Publish| {
+            release_claim(core, publish.hash, publish.bucket, &publish.key);
+        };
+        let reply = match self {
+            Ack::Publish(publish, reply) => {
+                release(publish);
+                reply
             }
-            Ack::Reply(reply) => reply.send(Err(error.clone())),
-            Ack::None => {}
-        }
+            Ack::PublishAll(all, reply) => {
+                all.into_iter().for_each(release);
+                reply
+            }
+            Ack::Reply(reply) => reply,
+            Ack::None => return,
+        };
+        reply.send(Err(error.clone()));
     }
 }
 
 /// Applies a record that is on the device.
 pub fn apply(core: &Core, effect: Effect) -> Ack {
     match effect {
-        Effect::Blob(commit) => apply_commit(core, *commit),
+        Effect::Blob(commit, reply) => match apply_commit(core, *commit) {
+            Some(publish) => Ack::Publish(publish, reply),
+            None => Ack::Reply(reply),
+        },
+        Effect::Group(members, reply) => {
+            let publishes = members.into_iter().filter_map(|member| match member {
+                Member::Blob(commit) => apply_commit(core, commit),
+                Member::Share(share) => {
+                    apply_share(core, &share);
+                    None
+                }
+            });
+            Ack::PublishAll(publishes.collect(), reply)
+        }
         Effect::Page(commit) => apply_page(core, *commit),
         Effect::Release(request) => apply_release(core, request),
         Effect::Share(share) => {
@@ -97,7 +122,18 @@ pub fn apply(core: &Core, effect: Effect) -> Ack {
 /// Tells everybody behind a record that it will not be logged.
 pub fn fail(core: &Core, effect: Effect, error: &Error) {
     match effect {
-        Effect::Blob(commit) => drop_commit(core, *commit, Err(error.clone())),
+        Effect::Blob(commit, reply) => {
+            drop_commit(core, *commit);
+            reply.send(Err(error.clone()));
+        }
+        Effect::Group(members, reply) => {
+            for member in members {
+                if let Member::Blob(commit) = member {
+                    drop_commit(core, commit);
+                }
+            }
+            reply.send(Err(error.clone()));
+        }
         Effect::Page(commit) => {
             // What was written for it is dead before anybody is told.
             drop(commit.buffers);
@@ -113,18 +149,17 @@ pub fn fail(core: &Core, effect: Effect, error: &Error) {
     }
 }
 
-fn apply_commit(core: &Core, commit: Commit) -> Ack {
-    let Commit { hash, bucket, key, version, change, origin, reply, .. } = commit;
+/// The logged state changes. Returns what is to be published, where a claim waits for that.
+fn apply_commit(core: &Core, commit: Commit) -> Option<Publish> {
+    let Commit { hash, bucket, key, version, change, origin } = commit;
     let mut dram = None;
     // New pages: held until the blob's map counts on them.
     let mut _holds = Vec::new();
     let old;
     {
         let mut stripe = core.index.lock(hash);
-        let Some(entry) = stripe.get(hash, bucket, &key) else {
-            // Its bucket was destroyed by a record before this one; recovery drops it as well.
-            return Ack::Reply(reply);
-        };
+        // Else its bucket was destroyed by a record before this one; recovery drops it as well.
+        let entry = stripe.get(hash, bucket, &key)?;
         let state = match change {
             Change::Delete => BlobState::absent(version),
             Change::Put { len, extents, buffers, dram: image, .. } => {
@@ -144,10 +179,10 @@ fn apply_commit(core: &Core, commit: Commit) -> Ack {
     }
     drop(old);
     match origin {
-        Origin::Claimed => Ack::Publish { hash, bucket, key, dram, reply },
+        Origin::Claimed => Some(Publish { hash, bucket, key, dram }),
         Origin::Behind(slots) => {
             finish_behind(core, hash, bucket, &key, version, &slots);
-            Ack::Reply(reply)
+            None
         }
     }
 }
@@ -265,37 +300,45 @@ fn is_dirty_in(core: &Core, state: &BlobState, slot: SlotId, buffer: BufferId) -
 }
 
 /// Makes a claimed key's logged state visible and ends the claim.
-fn publish(core: &Core, hash: u64, bucket: BucketId, key: &Arc<[u8]>, dram: Option<DramImage>) {
-    let old;
-    {
-        let mut stripe = core.index.lock(hash);
-        let (Some(entry), dir) = stripe.get_with_dir(hash, bucket, key) else { return };
-        old = entry.publish(&core.space);
-        entry.claimed = false;
-        let new = &entry.visible;
-        core.buckets.note_change(bucket, key, &old, new);
-        let resident = dram.and_then(DramImage::take).filter(|_| new.exists());
-        match resident {
-            Some((head, ranges)) => core.dram.publish(
-                dir,
-                &PublishHead {
-                    head,
-                    hash,
-                    bucket,
-                    key,
-                    version: new.version,
-                    len: new.len,
-                    ranges: &ranges,
-                },
-            ),
-            None => {
-                core.dram.remove(dir, hash, bucket, key);
-            }
-        }
-        core.index.remove_if_vacant(&mut stripe, hash, bucket, key);
-    }
+fn publish_one(core: &Core, publish: Publish) {
+    let hash = publish.hash;
+    let old = publish_in(core, &mut core.index.lock(hash), publish);
+    // Outside the lock: it may be the last to hold a map.
     drop(old);
     core.index.stripe(hash).released.wake_all();
+}
+
+/// The same of several keys, under all their stripe locks: whoever locks these sees all or none.
+fn publish_all(core: &Core, all: Vec<Publish>) {
+    let hashes: Vec<u64> = all.iter().map(|publish| publish.hash).collect();
+    let mut locked = core.index.lock_all(&hashes);
+    let publish = |publish: Publish| publish_in(core, locked.stripe(publish.hash), publish);
+    let old: Vec<Option<BlobState>> = all.into_iter().map(publish).collect();
+    drop(locked);
+    drop(old);
+    hashes.iter().for_each(|hash| core.index.stripe(*hash).released.wake_all());
+}
+
+/// Returns the state that nobody sees any more.
+fn publish_in(core: &Core, stripe: &mut StripeInner, publish: Publish) -> Option<BlobState> {
+    let Publish { hash, bucket, key, dram } = publish;
+    let (entry, dir) = stripe.get_with_dir(hash, bucket, &key);
+    let entry = entry?;
+    let old = entry.publish(&core.space);
+    entry.claimed = false;
+    let new = &entry.visible;
+    core.buckets.note_change(bucket, &key, &old, new);
+    let resident = dram.and_then(DramImage::take).filter(|_| new.exists());
+    match resident {
+        Some((head, ranges)) => {
+            let (version, len, key, ranges) = (new.version, new.len, &*key, &*ranges);
+            let head = PublishHead { head, hash, bucket, key, version, len, ranges };
+            core.dram.publish(dir, &head);
+        }
+        None => drop(core.dram.remove(dir, hash, bucket, &key)),
+    }
+    core.index.remove_if_vacant(stripe, hash, bucket, &key);
+    Some(old)
 }
 
 /// Ends a claim without a change.
@@ -319,36 +362,29 @@ pub fn release_claim(core: &Core, hash: u64, bucket: BucketId, key: &[u8]) {
 }
 
 /// Whether a written-behind change is no longer newer than what the log holds.
-pub fn refuse_stale(
-    core: &Core,
-    commit: &Commit,
-    in_flight: Option<Version>,
-) -> Option<Result<()>> {
+pub fn is_superseded(core: &Core, commit: &Commit, in_flight: Option<Version>) -> bool {
     if matches!(commit.origin, Origin::Claimed) {
-        return None;
+        return false;
     }
+    // Without an entry the key's bucket is gone.
     let logged = logged_version(core, commit).max(in_flight);
-    match logged {
-        Some(logged) if logged >= commit.version => Some(Ok(())),
-        // The key's bucket is gone.
-        None => Some(Ok(())),
-        _ => None,
+    logged.is_none_or(|logged| logged >= commit.version)
+}
+
+/// Ends a commit that is not logged; for its keeper's answer, see who sent it.
+pub fn drop_commit(core: &Core, commit: Commit) {
+    // What was written for it is dead before anybody is told.
+    drop(commit.change);
+    if let Origin::Claimed = commit.origin {
+        release_claim(core, commit.hash, commit.bucket, &commit.key);
     }
 }
 
-/// Ends a commit that is not logged.
-pub fn drop_commit(core: &Core, commit: Commit, result: Result<()>) {
-    // What was written for it is dead before anybody is told.
-    drop(commit.change);
-    match commit.origin {
-        Origin::Claimed => release_claim(core, commit.hash, commit.bucket, &commit.key),
-        Origin::Behind(_) if result.is_ok() => {
-            finish_behind(core, commit.hash, commit.bucket, &commit.key, Version(u64::MAX), &[]);
-        }
-        // The writer of the snapshot puts it back in the queue.
-        Origin::Behind(_) => {}
-    }
-    commit.reply.send(result);
+/// A written-behind state that the log has a newer one of.
+pub fn drop_superseded(core: &Core, commit: Commit) {
+    let (hash, bucket, key) = (commit.hash, commit.bucket, commit.key.clone());
+    drop_commit(core, commit);
+    finish_behind(core, hash, bucket, &key, Version(u64::MAX), &[]);
 }
 
 /// The version of the key that the log holds; `None` if the index does not know the key.

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use crate::core::{Core, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::buffer::AlignedBuf;
-use crate::log::batch::{BatchIdentity, BatchItem, encode, layout};
+use crate::log::batch::{BatchIdentity, BatchItem, BatchLayout, encode, layout};
 use crate::log::record::Record;
 use crate::log::tail::LogTail;
 use crate::shard::apply;
-use crate::shard::log_owner::{Effect, Flight, LogOwner, Queued};
+use crate::shard::log_owner::{Effect, Flight, LogOwner, Part, Queued};
 use crate::tier::written::WrittenBytes;
 use crate::types::{BatchSeq, Durability};
 
@@ -80,14 +80,20 @@ impl LogOwner {
     fn encode_batch(&self, items: &mut [Queued]) -> Result<Option<Encoded>> {
         // The records go into the batch and come back, whatever becomes of it: nothing is copied.
         let mut batch: Vec<BatchItem<'_>> = Vec::with_capacity(items.len());
-        for Queued { record, payloads, .. } in items.iter_mut() {
-            let record = std::mem::replace(record, Record::Marker);
-            let payloads = payloads.iter().map(|(at, payload)| (*at, payload.bytes())).collect();
-            batch.push(BatchItem { record, payloads });
+        let mut ends = Vec::with_capacity(items.len());
+        for item in items.iter_mut() {
+            for Part { record, payloads } in item.parts_mut() {
+                let record = std::mem::replace(record, Record::Marker);
+                let payloads = payloads.iter().map(|(at, payload)| (*at, payload.bytes()));
+                batch.push(BatchItem { record, payloads: payloads.collect() });
+            }
+            ends.push(batch.len());
         }
-        let encoded = self.encode_items(&mut batch);
-        let records: Vec<Record> = batch.into_iter().map(|item| item.record).collect();
-        items.iter_mut().zip(records).for_each(|(item, record)| item.record = record);
+        let encoded = self.encode_items(&mut batch, &ends);
+        let mut records = batch.into_iter().map(|item| item.record).collect::<Vec<_>>().into_iter();
+        for part in items.iter_mut().flat_map(Queued::parts_mut) {
+            part.record = records.next().unwrap_or(Record::Marker);
+        }
         let Some(mut encoded) = encoded? else { return Ok(None) };
         let core = self.core();
         let mut external = false;
@@ -95,7 +101,7 @@ impl LogOwner {
         for item in &mut items[..encoded.count] {
             external |= place_inline(core, item);
             durable |= item.level == Durability::Durable;
-            item.payloads.clear();
+            item.parts_mut().for_each(|part| part.payloads.clear());
         }
         encoded.dsync = durable && !external && self.is_covered_before(encoded.watermark);
         if !encoded.dsync {
@@ -104,28 +110,32 @@ impl LogOwner {
         self.names.borrow_mut().push_back((encoded.seq, encoded.watermark));
         self.checkpointer.count_bytes(encoded.len as u64);
         core.counters.batches.fetch_add(1, Ordering::Relaxed);
-        core.counters.records.fetch_add(encoded.count as u64, Ordering::Relaxed);
+        core.counters.records.fetch_add(ends[encoded.count - 1] as u64, Ordering::Relaxed);
         Ok(Some(encoded))
     }
 
-    /// Lays the items out, encodes those that fit and advances the tail over them.
-    fn encode_items(&self, batch: &mut [BatchItem<'_>]) -> Result<Option<Encoded>> {
+    /// Lays the records out, encodes those that fit and advances the tail over them. Items end with
+    /// the records of these numbers, and no item is cut in two.
+    fn encode_items(&self, batch: &mut [BatchItem<'_>], ends: &[usize]) -> Result<Option<Encoded>> {
         let core = self.core();
         let mut tail = self.tail.borrow_mut();
         let segment_size = core.space.tier(tail.segment.tier).segment_size;
         let room = |tail: &LogTail| usize::try_from(tail.room(segment_size)).unwrap_or(usize::MAX);
-        let mut plan = layout(batch, room(&tail))?;
+        let mut plan = layout_whole(batch, ends, room(&tail))?;
         if plan.items() == 0 {
             if !tail.ahead.is_some_and(|ahead| ahead.ready) {
                 return Ok(None);
             }
             self.switch_segment(&mut tail, segment_size);
-            plan = layout(batch, room(&tail))?;
+            plan = layout_whole(batch, ends, room(&tail))?;
             if plan.items() == 0 {
-                let kind = batch[0].record.kind();
+                let what = match ends.first() {
+                    Some(1) | None => format!("a {:?} record does", batch[0].record.kind()),
+                    Some(count) => format!("{count} records of one batch do"),
+                };
                 return Err(Error::new(
                     ErrorKind::LimitExceeded,
-                    format!("a {kind:?} record does not fit a log segment of {segment_size} bytes"),
+                    format!("{what} not fit a log segment of {segment_size} bytes"),
                 ));
             }
             if tail.ahead.is_none() {
@@ -140,7 +150,8 @@ impl LogOwner {
         let mut buf = self.context.io.memory(len);
         let crc = encode(&plan, batch, &identity, &mut buf.as_mut_slice()[..len])?;
         tail.advance(len as u64, crc);
-        Ok(Some(Encoded { count: plan.items(), buf, len, offset, seq, watermark, dsync: false }))
+        let count = ends.partition_point(|end| *end <= plan.items());
+        Ok(Some(Encoded { count, buf, len, offset, seq, watermark, dsync: false }))
     }
 
     fn identity(&self, tail: &LogTail, device_offset: u64) -> BatchIdentity {
@@ -184,20 +195,37 @@ impl LogOwner {
     }
 }
 
+/// Lays out as many whole items as fit.
+fn layout_whole(batch: &[BatchItem<'_>], ends: &[usize], room: usize) -> Result<BatchLayout> {
+    let plan = layout(batch, room)?;
+    let whole = ends.partition_point(|end| *end <= plan.items());
+    match whole.checked_sub(1).map_or(0, |last| ends[last]) {
+        records if records == plan.items() => Ok(plan),
+        records => layout(&batch[..records], room),
+    }
+}
+
 /// Sets the locations of the buffers that ride in the batch; their bytes are live from now on.
-/// Returns whether the record names data outside its batch.
+/// Returns whether the item names data outside its batch.
 fn place_inline(core: &Core, item: &mut Queued) -> bool {
-    let mut external = matches!(item.effect, Effect::Move(_) | Effect::Share(_));
-    for (new, def) in item.effect.new_buffers().iter_mut().zip(item.record.buffers()) {
-        match new.source {
-            Source::Inline(_) => {
-                new.buffer.location = def.location;
-                core.space.bytes_live(def.location, def.stored_len);
-                // From here on the bytes are as if written apart: dead if the batch fails.
-                let written = WrittenBytes::new(&core.space, def.location, def.stored_len);
-                new.source = Source::Written(written);
+    let Queued { first, more, effect, .. } = item;
+    let mut external = match effect {
+        Effect::Move(_) | Effect::Share(_) => true,
+        Effect::Group(members, _) => members.iter().any(|member| member.commit().is_none()),
+        _ => false,
+    };
+    for (number, part) in std::iter::once(&*first).chain(&*more).enumerate() {
+        for (new, def) in effect.new_buffers(number).iter_mut().zip(part.record.buffers()) {
+            match new.source {
+                Source::Inline(_) => {
+                    new.buffer.location = def.location;
+                    core.space.bytes_live(def.location, def.stored_len);
+                    // From here on the bytes are as if written apart: dead if the batch fails.
+                    let written = WrittenBytes::new(&core.space, def.location, def.stored_len);
+                    new.source = Source::Written(written);
+                }
+                Source::Written(_) | Source::Inherited => external = true,
             }
-            Source::Written(_) | Source::Inherited => external = true,
         }
     }
     external

@@ -346,10 +346,8 @@ async fn write_snapshot(
         version,
         change,
         origin: Origin::Behind(slots),
-        level: Durability::Written,
-        reply,
     };
-    core.shards[0].push(Request::Commit(Box::new(commit))).await;
+    core.shards[0].push(Request::Commit(Box::new(commit), Durability::Written, reply)).await;
     // The state's map is held until here: its clean buffers stay where the record says.
     let answer = done.await;
     drop(snapshot.state);

@@ -98,23 +98,15 @@ impl LogOwner {
 
     /// The record is applied: the index knows what the owner kept for it.
     pub(super) fn forget(&self, effect: &Effect) {
-        match effect {
-            Effect::Blob(commit) => {
-                let key = (commit.bucket, commit.key.clone());
-                let mut appended = self.appended.borrow_mut();
-                if appended.get(&key) == Some(&commit.version) {
-                    appended.remove(&key);
-                }
+        for commit in effect.commits() {
+            let key = (commit.bucket, commit.key.clone());
+            let mut appended = self.appended.borrow_mut();
+            if appended.get(&key) == Some(&commit.version) {
+                appended.remove(&key);
             }
-            Effect::Move(request) => {
-                self.moving.borrow_mut().remove(&apply::subject_id(&request.subject));
-            }
-            Effect::Page(_)
-            | Effect::Release(_)
-            | Effect::Share(_)
-            | Effect::Bucket(..)
-            | Effect::Flush(_)
-            | Effect::Quiet => {}
+        }
+        if let Effect::Move(request) = effect {
+            self.moving.borrow_mut().remove(&apply::subject_id(&request.subject));
         }
     }
 

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::core::{
-    Change, Commit, Core, MoveRequest, NewBuffer, PageCommit, Payload, ReleaseRequest, Share,
-    Source,
+    Change, Commit, Core, Group, Member, MoveRequest, NewBuffer, PageCommit, Payload,
+    ReleaseRequest, Share, Source,
 };
 use crate::error::Result;
 use crate::index::table::to_record;
@@ -36,20 +36,55 @@ pub(super) const BATCH_RECORDS_MAX: usize = 1024;
 /// A blob, across buckets.
 type BlobKey = (BucketId, Arc<[u8]>);
 
-/// A record on its way into the log.
+/// A record on its way into the log, or several that one batch must hold.
 pub(super) struct Queued {
-    pub(super) record: Record,
-    pub(super) payloads: Vec<(usize, Payload)>,
+    pub(super) first: Part,
+    /// The others of a group.
+    pub(super) more: Vec<Part>,
     pub(super) effect: Effect,
     pub(super) level: Durability,
     /// Checked against what was queued before it; its place in the order is fixed.
     pub(super) checked: bool,
 }
 
+/// A record, and the bytes that ride with it.
+pub(super) struct Part {
+    pub(super) record: Record,
+    pub(super) payloads: Vec<(usize, Payload)>,
+}
+
+impl Part {
+    pub(super) fn of(record: Record) -> Part {
+        Part { record, payloads: Vec::new() }
+    }
+
+    /// Bytes that it takes of a batch, about.
+    pub(super) fn len(&self) -> usize {
+        let payloads = self.payloads.iter().map(|(_, payload)| payload.bytes().len());
+        self.record.encoded_len() + payloads.sum::<usize>()
+    }
+}
+
+impl Queued {
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    pub(super) fn has_payloads(&self) -> bool {
+        self.parts().any(|part| !part.payloads.is_empty())
+    }
+
+    pub(super) fn parts_mut(&mut self) -> impl Iterator<Item = &mut Part> {
+        std::iter::once(&mut self.first).chain(&mut self.more)
+    }
+}
+
 /// What follows once the record is in the log.
 pub enum Effect {
     /// A blob has a new state.
-    Blob(Box<Commit>),
+    Blob(Box<Commit>, Sender<Result<()>>),
+    /// Several blobs have, together. A record each, in this order.
+    Group(Vec<Member>, Sender<Result<()>>),
     /// An extent page is in use.
     Page(Box<PageCommit>),
     /// An extent page is gone.
@@ -67,16 +102,27 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// The buffers that appear with the record.
-    pub(super) fn new_buffers(&mut self) -> &mut [NewBuffer] {
+    /// The buffers that appear with the record, of a group with the record of this number.
+    pub(super) fn new_buffers(&mut self, part: usize) -> &mut [NewBuffer] {
         match self {
-            Effect::Blob(commit) => match &mut commit.change {
-                Change::Put { buffers, .. } => buffers,
-                Change::Paged { .. } | Change::Delete => &mut [],
+            Effect::Blob(commit, _) => commit.new_buffers(),
+            Effect::Group(members, _) => match members.get_mut(part) {
+                Some(Member::Blob(commit)) => commit.new_buffers(),
+                Some(Member::Share(_)) | None => &mut [],
             },
             Effect::Page(commit) => &mut commit.buffers,
             _ => &mut [],
         }
+    }
+
+    /// The changes of blobs, in the order of their records.
+    pub(super) fn commits(&self) -> impl Iterator<Item = &Commit> {
+        let (one, many) = match self {
+            Effect::Blob(commit, _) => (Some(&**commit), &[][..]),
+            Effect::Group(members, _) => (None, &members[..]),
+            _ => (None, &[][..]),
+        };
+        one.into_iter().chain(many.iter().filter_map(Member::commit))
     }
 }
 
@@ -182,11 +228,27 @@ impl LogOwner {
     }
 
     /// Queues a blob's change.
-    pub fn queue_commit(&self, commit: Commit) {
-        let level = commit.level;
-        let mut commit = Box::new(commit);
-        let (record, payloads) = record_of(&mut commit);
-        self.push(record, payloads, Effect::Blob(commit), level);
+    pub fn queue_commit(
+        &self,
+        mut commit: Box<Commit>,
+        level: Durability,
+        reply: Sender<Result<()>>,
+    ) {
+        let part = part_of(&mut commit);
+        self.push(part, Effect::Blob(commit, reply), level);
+    }
+
+    /// Queues changes that one batch will hold.
+    pub fn queue_group(&self, group: Group) {
+        let Group { mut members, level, reply } = group;
+        let mut parts = members.iter_mut().map(|member| match member {
+            Member::Blob(commit) => part_of(commit),
+            Member::Share(share) => Part::of(share.record()),
+        });
+        let Some(first) = parts.next() else { return reply.send(Ok(())) };
+        let more = parts.collect();
+        let effect = Effect::Group(members, reply);
+        self.queue.borrow_mut().push_back(Queued { first, more, effect, level, checked: false });
     }
 
     /// Queues an extent page. Its record carries no payloads, nor does that of the blob: so neither
@@ -205,32 +267,32 @@ impl LogOwner {
             names: commit.names.clone(),
             buffers: defs,
         };
-        self.push(record, payloads, Effect::Page(Box::new(commit)), Durability::Written);
+        self.push(Part { record, payloads }, Effect::Page(Box::new(commit)), Durability::Written);
     }
 
     /// Queues the end of an extent page.
     pub fn queue_release(&self, request: ReleaseRequest) {
         let record = Record::Release { page: request.page, names: request.names.clone() };
-        self.push(record, Vec::new(), Effect::Release(request), Durability::Written);
+        self.push(Part::of(record), Effect::Release(request), Durability::Written);
     }
 
     /// Queues a move.
     pub fn queue_move(&self, request: MoveRequest) {
         let record =
             Record::Move { subject: request.subject.clone(), from: request.from, to: request.to };
-        self.push(record, Vec::new(), Effect::Move(request), Durability::Written);
+        self.push(Part::of(record), Effect::Move(request), Durability::Written);
     }
 
     /// Queues a change of the list of buckets.
     pub fn queue_bucket(&self, record: Record, reply: Sender<Result<()>>) {
         let effect = Effect::Bucket(record.clone(), reply);
-        self.push(record, Vec::new(), effect, Durability::Written);
+        self.push(Part::of(record), effect, Durability::Written);
     }
 
     /// Queues the opening of a segment.
     pub fn queue_segment_opened(&self, segment: TierSegment, generation: u32, kind: SegmentKind) {
         let record = Record::SegmentOpen { segment, generation, kind };
-        self.push(record, Vec::new(), Effect::Quiet, Durability::Written);
+        self.push(Part::of(record), Effect::Quiet, Durability::Written);
     }
 
     /// Queues the freeing of segments.
@@ -239,7 +301,7 @@ impl LogOwner {
             let generation =
                 self.core().space.tier(segment.tier).segment(segment.segment).generation();
             let record = Record::SegmentFree { segment, generation };
-            self.push(record, Vec::new(), Effect::Quiet, Durability::Written);
+            self.push(Part::of(record), Effect::Quiet, Durability::Written);
         }
     }
 
@@ -252,12 +314,12 @@ impl LogOwner {
         if idle && self.core().log.watermark() == self.tail.borrow().last_seq() {
             return reply.send(Ok(()));
         }
-        self.push(Record::Marker, Vec::new(), Effect::Flush(reply), Durability::Durable);
+        self.push(Part::of(Record::Marker), Effect::Flush(reply), Durability::Durable);
     }
 
     /// Queues a batch that does nothing but name W.
     pub(super) fn queue_marker(&self, level: Durability) {
-        self.push(Record::Marker, Vec::new(), Effect::Quiet, level);
+        self.push(Part::of(Record::Marker), Effect::Quiet, level);
     }
 
     /// Frees what may be reused, soon.
@@ -272,14 +334,8 @@ impl LogOwner {
         self.stirred.wake_all();
     }
 
-    fn push(
-        &self,
-        record: Record,
-        payloads: Vec<(usize, Payload)>,
-        effect: Effect,
-        level: Durability,
-    ) {
-        let queued = Queued { record, payloads, effect, level, checked: false };
+    fn push(&self, part: Part, effect: Effect, level: Durability) {
+        let queued = Queued { first: part, more: Vec::new(), effect, level, checked: false };
         self.queue.borrow_mut().push_back(queued);
     }
 
@@ -328,19 +384,20 @@ impl LogOwner {
 }
 
 /// The record of a change, and the bytes that ride with it.
-fn record_of(commit: &mut Commit) -> (Record, Vec<(usize, Payload)>) {
+fn part_of(commit: &mut Commit) -> Part {
     let (bucket, version) = (commit.bucket, commit.version);
     let key: Box<[u8]> = (*commit.key).into();
     match &mut commit.change {
-        Change::Delete => (Record::Delete { bucket, key, version }, Vec::new()),
+        Change::Delete => Part::of(Record::Delete { bucket, key, version }),
         Change::Put { len, extents, buffers, .. } => {
             let (defs, payloads) = definitions(buffers);
             let (len, extents) = (*len, extents.clone());
-            (Record::Put { bucket, key, version, len, extents, buffers: defs }, payloads)
+            let record = Record::Put { bucket, key, version, len, extents, buffers: defs };
+            Part { record, payloads }
         }
         Change::Paged { len, pages, .. } => {
             let (len, pages, cut) = (*len, pages.clone(), 0..VALUE_LEN_MAX);
-            (Record::Paged { bucket, key, base: None, version, len, cut, pages }, Vec::new())
+            Part::of(Record::Paged { bucket, key, base: None, version, len, cut, pages })
         }
     }
 }

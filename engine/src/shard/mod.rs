@@ -155,7 +155,10 @@ impl Shard {
             }
             (Request::Run(task), _) => context.spawner.spawn(task(context.clone())),
             (Request::WriteBehind(reply), _) => behind::write_all(&context, reply),
-            (Request::Commit(commit), Some(log)) => log.queue_commit(*commit),
+            (Request::Commit(commit, level, reply), Some(log)) => {
+                log.queue_commit(commit, level, reply);
+            }
+            (Request::Group(group), Some(log)) => log.queue_group(*group),
             (Request::Page(commit), Some(log)) => log.queue_page(*commit),
             (Request::Release(request), Some(log)) => log.queue_release(request),
             (Request::Move(request), Some(log)) => log.queue_move(request),

@@ -1,15 +1,14 @@
 //! The order of the log: each record is checked against everything before it, and from then on its
 //! place is fixed.
 
-use crate::core::{Change, Commit, Share, Source};
+use crate::core::{Change, Commit, Member, Share, Source};
 use crate::index::state::{Buffer, Checks};
-use crate::index::table::to_record;
 use crate::log::record::Record;
 use crate::shard::apply;
 use crate::shard::checkpoint::STEPS;
-use crate::shard::log_owner::{BATCH_RECORDS_MAX, Effect, LogOwner, Queued};
+use crate::shard::log_owner::{BATCH_RECORDS_MAX, Effect, LogOwner, Part, Queued};
 use crate::tier::space::Purpose;
-use crate::types::{BufferId, Durability, Version};
+use crate::types::{BucketId, BufferId, Durability, Location, Version};
 
 /// Target size of a batch: beyond it latency grows and throughput does not.
 const BATCH_BYTES_TARGET: usize = 1 << 20;
@@ -56,7 +55,7 @@ impl LogOwner {
         let short = self.is_short_of_room();
         while items.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_TARGET {
             let Some(mut item) = self.queue.borrow_mut().pop_front() else { break };
-            if short && !item.checked && !item.payloads.is_empty() {
+            if short && !item.checked && item.has_payloads() {
                 self.make_room();
                 self.held.borrow_mut().push_back(item);
                 continue;
@@ -66,14 +65,9 @@ impl LogOwner {
                     Some(checked) => item = checked,
                     None => continue,
                 }
-                if let Some(share) = self.share_before(&item) {
-                    bytes += share.record.encoded_len();
-                    items.push(share);
-                }
+                items.extend(self.shares_before(&item));
             }
-            let payload: usize =
-                item.payloads.iter().map(|(_, payload)| payload.bytes().len()).sum();
-            bytes += item.record.encoded_len() + payload;
+            bytes += item.parts().map(Part::len).sum::<usize>();
             items.push(item);
         }
         items
@@ -82,18 +76,27 @@ impl LogOwner {
     /// Whether the record still makes sense after all that precede it in the log.
     fn check(&self, mut item: Queued) -> Option<Queued> {
         item.checked = true;
-        match &mut item.effect {
-            Effect::Blob(commit) => {
-                let key = (commit.bucket, commit.key.clone());
-                let before = self.appended.borrow().get(&key).copied();
-                if let Some(refused) = apply::refuse_stale(self.core(), commit, before) {
-                    let Effect::Blob(commit) = item.effect else { return None };
-                    apply::drop_commit(self.core(), *commit, refused);
+        let Queued { first, more, effect, .. } = &mut item;
+        match effect {
+            Effect::Blob(commit, _) => {
+                let before = self.appended_version(commit);
+                if apply::is_superseded(self.core(), commit, before) {
+                    let Effect::Blob(commit, reply) = item.effect else { return None };
+                    apply::drop_superseded(self.core(), *commit);
+                    reply.send(Ok(()));
                     return None;
                 }
-                self.shorten(&mut item.record, commit, before);
-                self.resolve(&mut item.record, commit);
-                self.appended.borrow_mut().insert(key, commit.version);
+                self.fix(&mut first.record, commit);
+            }
+            // Their keys are claimed: none of them is stale.
+            Effect::Group(members, _) => {
+                let parts = std::iter::once(first).chain(more);
+                for (part, member) in parts.zip(members) {
+                    match member {
+                        Member::Blob(commit) => self.fix(&mut part.record, commit),
+                        Member::Share(share) => self.fix_share(&mut part.record, share),
+                    }
+                }
             }
             Effect::Move(request) => {
                 let id = apply::subject_id(&request.subject);
@@ -113,6 +116,19 @@ impl LogOwner {
             | Effect::Quiet => {}
         }
         Some(item)
+    }
+
+    fn appended_version(&self, commit: &Commit) -> Option<Version> {
+        self.appended.borrow().get(&(commit.bucket, commit.key.clone())).copied()
+    }
+
+    /// Gives a change its place in the order of its key.
+    fn fix(&self, record: &mut Record, commit: &mut Commit) {
+        let before = self.appended_version(commit);
+        self.shorten(record, commit, before);
+        self.resolve(record, commit);
+        let key = (commit.bucket, commit.key.clone());
+        self.appended.borrow_mut().insert(key, commit.version);
     }
 
     /// Uses the difference instead of the whole map where the log holds exactly its base.
@@ -159,36 +175,56 @@ impl LogOwner {
     /// Inherited buffers are logged where they are after the moves before this record.
     fn resolve(&self, record: &mut Record, commit: &mut Commit) {
         let Change::Put { buffers, .. } = &mut commit.change else { return };
+        let (hash, bucket, key) = (commit.hash, commit.bucket, &commit.key);
         for (new, def) in buffers.iter_mut().zip(record.buffers_mut()) {
-            if matches!(new.source, Source::Inherited) {
-                let moved = self.moving.borrow().get(&new.buffer.id).copied();
-                let now = moved.or_else(|| {
-                    apply::inherited_location(
-                        self.core(),
-                        commit.hash,
-                        commit.bucket,
-                        &commit.key,
-                        new.buffer.id,
-                    )
-                });
-                if let Some(location) = now {
-                    new.buffer.location = location;
-                    def.location = location;
-                }
+            if matches!(new.source, Source::Inherited)
+                && let Some(now) = self.place_of_lone(hash, bucket, key, new.buffer.id)
+            {
+                (new.buffer.location, def.location) = (now, now);
             }
         }
+    }
+
+    /// Shared buffers likewise.
+    fn fix_share(&self, record: &mut Record, share: &mut Share) {
+        let Share { hash, bucket, key, buffers } = share;
+        for (buffer, def) in buffers.iter_mut().zip(record.buffers_mut()) {
+            let now = self.place_of_lone(*hash, *bucket, key, buffer.id);
+            let now = now.or_else(|| self.core().table.get(buffer.id).map(|row| row.location));
+            let location = now.unwrap_or(buffer.location);
+            (buffer.location, def.location) = (location, location);
+        }
+    }
+
+    /// Where a buffer is once the moves in flight are done; `None` if none moves it and the blob
+    /// has it as no lone one.
+    fn place_of_lone(
+        &self,
+        hash: u64,
+        bucket: BucketId,
+        key: &[u8],
+        id: BufferId,
+    ) -> Option<Location> {
+        let moved = self.moving.borrow().get(&id).copied();
+        moved.or_else(|| apply::inherited_location(self.core(), hash, bucket, key, id))
     }
 
     /// What must stand in the log before a blob's new map: definitions of the buffers it names whose
     /// checksums the log has in extent pages alone. A map that was large when it was written behind
     /// may be small by now.
-    fn share_before(&self, item: &Queued) -> Option<Queued> {
-        let (Effect::Blob(commit), Record::Put { extents, .. } | Record::Splice { extents, .. }) =
-            (&item.effect, &item.record)
-        else {
+    fn shares_before(&self, item: &Queued) -> Vec<Queued> {
+        let records = item.parts().map(|part| &part.record);
+        let maps =
+            records.filter(|record| matches!(record, Record::Put { .. } | Record::Splice { .. }));
+        let commits = item.effect.commits().filter(|commit| commit.changes_map());
+        commits.zip(maps).filter_map(|(commit, record)| self.share_before(commit, record)).collect()
+    }
+
+    fn share_before(&self, commit: &Commit, record: &Record) -> Option<Queued> {
+        let (Record::Put { extents, .. } | Record::Splice { extents, .. }) = record else {
             return None;
         };
-        let defined = item.record.buffers();
+        let defined = record.buffers();
         let mut named: Vec<BufferId> = extents.iter().map(|extent| extent.buffer).collect();
         named.sort_unstable();
         named.dedup();
@@ -196,24 +232,15 @@ impl LogOwner {
         let buffers = named.into_iter().filter_map(|id| self.core().table.logged_by_page(id));
         // Without its checksums only a destroyed bucket can name it.
         let buffers = buffers.filter(|buffer| buffer.checks != Checks::InPages);
-        let buffers: Vec<Buffer> = buffers.map(|buffer| self.after_moves(buffer)).collect();
+        let buffers: Vec<Buffer> = buffers.collect();
         if buffers.is_empty() {
             return None;
         }
         let (hash, bucket, key) = (commit.hash, commit.bucket, commit.key.clone());
-        let record = Record::Share {
-            bucket,
-            key: (*key).into(),
-            buffers: buffers.iter().map(to_record).collect(),
-        };
-        let effect = Effect::Share(Box::new(Share { hash, bucket, key, buffers }));
-        let (payloads, level) = (Vec::new(), Durability::Written);
-        Some(Queued { record, payloads, effect, level, checked: true })
-    }
-
-    /// Where a buffer is once the moves in flight are done.
-    fn after_moves(&self, buffer: Buffer) -> Buffer {
-        let location = self.moving.borrow().get(&buffer.id).copied().unwrap_or(buffer.location);
-        Buffer { location, ..buffer }
+        let mut share = Box::new(Share { hash, bucket, key, buffers });
+        let mut first = Part::of(share.record());
+        self.fix_share(&mut first.record, &mut share);
+        let (more, level) = (Vec::new(), Durability::Written);
+        Some(Queued { first, more, effect: Effect::Share(share), level, checked: true })
     }
 }
