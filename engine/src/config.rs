@@ -22,7 +22,7 @@ pub mod host;
 mod keys;
 pub mod resolve;
 mod toml_text;
-mod validate;
+pub(crate) mod validate;
 pub mod values;
 
 #[cfg(test)]

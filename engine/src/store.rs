@@ -11,13 +11,14 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use crate::api::{Bucket, Queue};
+use crate::config::validate::wrong_buffer_size;
 use crate::config::{Config, ResolvedConfig};
 use crate::core::{Core, Request};
 use crate::engine::{Engine, Identity, flush_everything, format};
 use crate::error::{ErrorKind, Result, fail};
 use crate::io::Devices;
 use crate::io::runtime::Runtime;
-use crate::limits::{BUCKET_NAME_LEN_MAX, BUCKETS_MAX, BUFFER_SIZE_MAX, BUFFER_SIZE_MIN};
+use crate::limits::{BUCKET_NAME_LEN_MAX, BUCKETS_MAX};
 use crate::log::record::{BucketRecord, Record};
 use crate::manifest;
 use crate::stats::{MemoryStats, Stats, TierStats};
@@ -54,7 +55,8 @@ pub enum Scope<'a> {
 pub struct BucketOptions {
     /// Default level of its puts; the store's if `None`.
     pub durability: Option<Durability>,
-    /// Largest buffer of its blobs in bytes, 64 KiB..1 MiB; the store's if `None`.
+    /// Largest buffer of its blobs in bytes, a multiple of 16 KiB from 64 KiB to 1 MiB; the store's
+    /// if `None`.
     pub buffer_size: Option<u32>,
 }
 
@@ -459,14 +461,9 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 fn check_options(options: BucketOptions) -> Result<BucketRecord> {
-    let buffer_size = options.buffer_size.unwrap_or(0);
-    let valid = (BUFFER_SIZE_MIN..=BUFFER_SIZE_MAX).contains(&(buffer_size as usize))
-        && buffer_size.is_power_of_two();
-    if buffer_size != 0 && !valid {
-        fail!(
-            InvalidArgument,
-            "buffer_size {buffer_size} is not a power of two from {BUFFER_SIZE_MIN} to {BUFFER_SIZE_MAX}"
-        );
+    if let Some(wrong) = options.buffer_size.and_then(|size| wrong_buffer_size(size.into())) {
+        fail!(InvalidArgument, "{wrong}");
     }
+    let buffer_size = options.buffer_size.unwrap_or(0);
     Ok(BucketRecord { durability: options.durability, buffer_size, quota_bytes: 0, quota_blobs: 0 })
 }
