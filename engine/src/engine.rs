@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use crate::buckets::Buckets;
-use crate::config::{IoChoice, ResolvedConfig};
+use crate::config::{IoChoice, ResolvedConfig, default_watermarks};
 use crate::core::{Core, Parts, Request, Settings};
 use crate::engine::superblocks::{load_superblocks, store_superblock};
 use crate::error::{Error, Result, fail};
@@ -40,7 +40,7 @@ use crate::shard::{LogSeed, Shard, ShardSeed};
 use crate::tier::dram::Dram;
 use crate::tier::reserve;
 use crate::tier::space::{Space, Tier};
-use crate::types::{BatchSeq, Epoch, TierId, Uuid, Version};
+use crate::types::{BatchSeq, Epoch, TierId, TierKind, Uuid, Version};
 
 /// Memory for device I/O.
 const POOL_BYTES: u64 = 64 << 20;
@@ -81,6 +81,14 @@ pub struct Engine {
     ended: (AtomicBool, WaitList),
     config: ResolvedConfig,
     identity: Identity,
+}
+
+/// The DRAM tier's; the default's for a store without one, whose values are staged in memory.
+fn dram_watermarks(config: &ResolvedConfig) -> (f64, f64) {
+    match config.dram {
+        Some(dram) => (dram.watermark_low, dram.watermark_high),
+        None => default_watermarks(Some(TierKind::Dram)),
+    }
 }
 
 fn tiers_of(config: &ResolvedConfig, lost: &[Option<Error>]) -> Vec<Tier> {
@@ -157,6 +165,7 @@ impl Engine {
                 flush_interval: config.flush_interval,
                 checksum_at_entry: config.checksum_at_entry,
                 memory_budget: config.memory_budget,
+                dram_watermarks: dram_watermarks(&config),
                 read_only: config.read_only.clone(),
                 page_extents: config.page_extents,
             },

@@ -50,9 +50,9 @@ pub struct ManifestTier {
     pub segment_size: u64,
     /// The identity in the tier's superblock.
     pub device_uuid: Uuid,
-    /// Share of the capacity at which demotion stops.
+    /// Share of what blobs can use at which demotion stops.
     pub watermark_low: f64,
-    /// Share of the capacity at which demotion starts.
+    /// Share of what blobs can use at which demotion starts.
     pub watermark_high: f64,
 }
 
