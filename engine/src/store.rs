@@ -14,7 +14,7 @@ use crate::api::{Bucket, Queue};
 use crate::config::validate::wrong_buffer_size;
 use crate::config::{Config, ResolvedConfig};
 use crate::core::{Core, Request};
-use crate::engine::{Engine, Identity, flush_everything, format};
+use crate::engine::{Engine, Identity, IoBackend, flush_everything, format};
 use crate::error::{ErrorKind, Result, fail};
 use crate::io::Devices;
 use crate::io::runtime::Runtime;
@@ -101,10 +101,12 @@ pub struct Info {
     pub store_uuid: Uuid,
     /// How often it has been opened.
     pub epoch: u32,
-    /// `uring`, `threads` or `sim`.
+    /// What the shards' I/O runs on: `uring`, `threads` or `sim`, or `mixed` where they differ.
     pub io_backend: String,
-    /// Why it is not `uring`.
+    /// Why it is not `uring`, or what the kernel refused of it.
     pub io_reason: Option<String>,
+    /// The same of each shard.
+    pub shard_io: Vec<IoBackend>,
     /// `glommio`, `threads` or `sim`.
     pub organizer_backend: String,
     /// Why it is not `glommio`.
@@ -364,6 +366,7 @@ impl Store {
             epoch: core.settings.epoch.0,
             io_backend: engine.io.name.to_owned(),
             io_reason: engine.io.reason.clone(),
+            shard_io: engine.shard_io.clone(),
             organizer_backend: core.organizer.backend().unwrap_or_default().to_owned(),
             organizer_reason: engine.organizer_reason.clone(),
             shards: core.shards.len(),
