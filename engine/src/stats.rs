@@ -148,8 +148,8 @@ impl Traffic {
         }
     }
 
-    /// Whether this thread's next operation is the last of `every`, which must be a power of two: in
-    /// a sample it stands for all of them.
+    /// Whether this thread's next operation is the last of `every`, which must be a power of two:
+    /// in a sample it stands for all of them.
     #[inline]
     pub fn is_sampled(&self, every: u64) -> bool {
         debug_assert!(every.is_power_of_two());
@@ -173,7 +173,7 @@ impl Traffic {
 pub struct Counters {
     /// Gets answered from DRAM alone.
     pub dram_hits: Traffic,
-    /// Gets that needed a device, or a stripe's lock.
+    /// All other gets that found their blob.
     pub dram_misses: Traffic,
     /// Changes at Memory level that DRAM took, and the bytes they brought.
     pub memory_puts: Traffic,
@@ -288,7 +288,7 @@ pub struct Stats {
     pub blobs: u64,
     /// Gets answered from DRAM.
     pub dram_hits: u64,
-    /// Gets that needed a device.
+    /// All other gets that found their blob.
     pub dram_misses: u64,
     /// Changes at Memory level that DRAM took.
     pub memory_puts: u64,

@@ -434,7 +434,13 @@ impl Bucket {
     /// The time, if this thread's next hit stands for others.
     #[inline]
     fn sample(&self) -> Option<Nanos> {
-        self.core.counters.dram_hits.is_sampled(SAMPLE).then(|| self.core.runtime.now())
+        self.core.counters.dram_hits.is_sampled(SAMPLE).then(|| self.clock())
+    }
+
+    /// Apart from the hits, few of which read it.
+    #[cold]
+    fn clock(&self) -> Nanos {
+        self.core.runtime.now()
     }
 
     #[inline]
@@ -451,8 +457,13 @@ impl Bucket {
     }
 
     fn count_miss(&self, bytes: usize, start: Nanos) {
-        self.core.counters.dram_misses.count(bytes as u64);
-        self.core.counters.get.record(self.core.runtime.now().since(start));
+        let counters = &self.core.counters;
+        if counters.dram_misses.is_sampled(SAMPLE) {
+            // What was read has filled DRAM, perhaps above its watermark.
+            self.core.organizer.kick();
+        }
+        counters.dram_misses.count(bytes as u64);
+        counters.get.record(self.core.runtime.now().since(start));
     }
 
     // ---- facts ----------------------------------------------------------------------------
