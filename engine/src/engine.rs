@@ -9,7 +9,7 @@ mod open;
 mod superblocks;
 
 pub use backend::IoBackend;
-pub use format::format;
+pub use format::{format, is_formatted_as};
 pub use open::read_only_reason;
 
 use std::sync::Arc;

@@ -1,7 +1,9 @@
-//! The public handle: open, close, flush, buckets, info and statistics. `files`: its lock and its
-//! tiers' files.
+//! The public handle: open, close, flush, buckets, info and statistics. `opening`: what a failed
+//! open takes back. `lock`: who has it open. `files`: its tiers' files.
 
 mod files;
+mod lock;
+mod opening;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -22,9 +24,12 @@ use crate::limits::{BUCKET_NAME_LEN_MAX, BUCKETS_MAX};
 use crate::log::record::{BucketRecord, Record};
 use crate::manifest;
 use crate::stats::{MemoryStats, Stats, TierStats};
+use crate::store::lock::Access;
+use crate::store::opening::{Opening, is_of_creation};
 use crate::types::{BucketId, Durability, TierKind, Uuid};
 
-/// An open store. One process has it open at a time; all methods may be called from any thread.
+/// An open store. One process has it open at a time, or any number of them for reading only; all
+/// methods may be called from any thread.
 ///
 /// Dropping the last handle closes it; [`close`](Store::close) does so too and tells what failed.
 #[derive(Clone)]
@@ -37,7 +42,7 @@ struct Inner {
     /// Paths and O_DIRECT of the device tiers.
     files: Vec<(PathBuf, bool)>,
     dram_capacity: Option<u64>,
-    lock: Mutex<Option<File>>,
+    locks: Mutex<Vec<File>>,
 }
 
 /// What a [`Store::flush`] covers.
@@ -129,26 +134,23 @@ impl Store {
     /// Opens the store in this directory, or makes one there.
     ///
     /// # Errors
-    /// `Locked` if it is open, with the owner's process id; `InvalidConfig`, `Format`,
-    /// `TierMissing`, `Corrupt` and `PermissionDenied` as their names say, each naming the file;
-    /// `StoreNotFound` if there is none and the configuration says not to make one. Nothing has
-    /// changed then, except that an interrupted creation is undone.
+    /// `Locked` if it or one of its tiers' files is open, with the owner's process id;
+    /// `InvalidConfig`, `Format`, `TierMissing`, `Corrupt` and `PermissionDenied` as their names say,
+    /// each naming the file; `StoreNotFound` if there is none and the configuration says not to make
+    /// one. Nothing has changed then, except that an interrupted creation is undone.
     pub fn open(path: impl AsRef<Path>, config: Config) -> Result<Store> {
         let directory = path.as_ref();
-        let create = config.create() && !config.read_only();
-        if !directory.exists() {
-            if !create {
-                fail!(StoreNotFound, "there is no store at {}", directory.display());
-            }
-            files::make_directory(directory)?;
+        let access = if config.read_only() { Access::Read } else { Access::Write };
+        let create = config.create() && access == Access::Write;
+        let mut opening = Opening::begin(directory, access, create)?;
+        if access == Access::Write {
+            manifest::tidy(directory, &is_of_creation)?;
         }
-        let lock = files::lock(directory, create)?;
-        let found = manifest::load(directory)?;
         let runtime = Runtime::os();
-        let (config, identity, opened) = match found {
-            Some(manifest) => files::open_files(directory, config, &manifest)?,
+        let (config, identity, opened) = match manifest::load(directory)? {
+            Some(manifest) => files::open_files(directory, config, &manifest, &mut opening)?,
             None if !create => fail!(StoreNotFound, "there is no store at {}", directory.display()),
-            None => files::create_files(directory, config, &runtime)?,
+            None => files::create_files(directory, config, &runtime, &mut opening)?,
         };
         let files =
             opened.iter().map(|(device, direct)| (device.path().to_owned(), *direct)).collect();
@@ -156,7 +158,12 @@ impl Store {
         let dram_capacity = config.dram.map(|dram| dram.capacity);
         let engine = Engine::start(runtime, devices, config, identity)?;
         Ok(Store {
-            inner: Arc::new(Inner { engine, files, dram_capacity, lock: Mutex::new(Some(lock)) }),
+            inner: Arc::new(Inner {
+                engine,
+                files,
+                dram_capacity,
+                locks: Mutex::new(opening.succeed()),
+            }),
         })
     }
 
@@ -176,7 +183,7 @@ impl Store {
         let dram_capacity = config.dram.map(|dram| dram.capacity);
         let engine = Engine::start(runtime, devices, config, identity)?;
         Ok(Store {
-            inner: Arc::new(Inner { engine, files, dram_capacity, lock: Mutex::new(None) }),
+            inner: Arc::new(Inner { engine, files, dram_capacity, locks: Mutex::default() }),
         })
     }
 
@@ -440,7 +447,7 @@ impl Inner {
     fn close(&self) -> Result<()> {
         let Some(result) = self.engine.stop() else { return Ok(()) };
         // Released last, and by who ended the engine: nobody opens a store still being written.
-        drop(self.lock.lock().take());
+        self.locks.lock().clear();
         result
     }
 }

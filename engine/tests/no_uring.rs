@@ -89,6 +89,7 @@ fn what_was_asked_for_and_is_forbidden_is_refused() {
             let refused = Store::open(&path, builder.build().unwrap()).map(drop).unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
             // Nothing is left locked or half made.
+            assert!(!path.exists());
             let store = Store::open(&path, config().build().unwrap()).unwrap();
             store.bucket("b").unwrap().put(b"k", b"v").unwrap();
         }
