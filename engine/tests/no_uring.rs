@@ -7,7 +7,6 @@ mod support;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::process::Command;
-use std::sync::Arc;
 
 use isotherm::config::{Config, IoChoice, OrganizerChoice, Tier};
 use isotherm::{Durability, ErrorKind, Scope, Store};
@@ -44,12 +43,8 @@ fn denied(test: &str, body: impl FnOnce()) {
 
 /// Whether there is io_uring to take away; says so where there is none.
 fn has_uring(test: &str) -> bool {
-    let no_devices: isotherm::io::Devices = Arc::new([]);
-    let available = isotherm::io::uring::available(&no_devices);
-    if let Err(reason) = &available {
-        println!("NOT TESTED: {test}: there is no io_uring here: {reason}");
-    }
-    available.is_ok()
+    support::backend::announce(test);
+    support::backend::uring().is_ok()
 }
 
 #[test]
