@@ -4,6 +4,7 @@ pub mod cold;
 pub mod dram;
 pub mod durable;
 pub mod idle;
+pub mod open;
 pub mod stream;
 
 use isotherm::Bucket;

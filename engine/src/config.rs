@@ -22,7 +22,7 @@ pub mod host;
 mod keys;
 pub mod resolve;
 mod toml_text;
-mod validate;
+pub(crate) mod validate;
 pub mod values;
 
 #[cfg(test)]
@@ -44,10 +44,15 @@ pub use values::Size;
 
 /// Flush interval where none is configured.
 pub const FLUSH_INTERVAL_DEFAULT: Duration = Duration::from_millis(200);
-/// Demotion out of a tier stops at this share of its capacity where none is configured.
-pub const WATERMARK_LOW_DEFAULT: f64 = 0.80;
-/// Demotion out of a tier starts at this share of its capacity where none is configured.
-pub const WATERMARK_HIGH_DEFAULT: f64 = 0.90;
+
+/// The low and the high watermark of a tier where none is configured. DRAM is emptied in
+/// microseconds, so little of it need be free.
+pub fn default_watermarks(kind: Option<TierKind>) -> (f64, f64) {
+    match kind {
+        Some(TierKind::Dram) => (0.875, 0.9375),
+        _ => (0.8, 0.9),
+    }
+}
 
 /// Which I/O backend the shards use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -282,12 +287,12 @@ impl TierConfig {
         self.capacity
     }
 
-    /// Demotion stops when the tier is no fuller than this share of its capacity.
+    /// Demotion stops when the tier is no fuller than this share of what blobs can use of it.
     pub fn watermark_low(&self) -> f64 {
         self.watermark_low
     }
 
-    /// Demotion starts when the tier is fuller than this share of its capacity.
+    /// Demotion starts when the tier is fuller than this share of what blobs can use of it.
     pub fn watermark_high(&self) -> f64 {
         self.watermark_high
     }

@@ -96,6 +96,8 @@ pub struct Settings {
     pub checksum_at_entry: bool,
     /// Bytes of memory for everything together.
     pub memory_budget: u64,
+    /// Shares of the DRAM tier: slots are taken out down to the first, above the second.
+    pub dram_watermarks: (f64, f64),
     /// Why nothing may be changed, if so.
     pub read_only: Option<String>,
     /// Most extents of an extent page.

@@ -3,11 +3,13 @@
 //! The same code runs over files and over simulated devices: it is given devices, identities and
 //! settings, and starts shards and organizer through the runtime.
 
+mod backend;
 mod format;
 mod open;
 mod superblocks;
 
-pub use format::format;
+pub use backend::IoBackend;
+pub use format::{format, is_formatted_as};
 pub use open::read_only_reason;
 
 use std::sync::Arc;
@@ -16,22 +18,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use crate::buckets::Buckets;
-use crate::config::{IoChoice, ResolvedConfig};
+use crate::config::{ResolvedConfig, default_watermarks};
 use crate::core::{Core, Parts, Request, Settings};
 use crate::engine::superblocks::{load_superblocks, store_superblock};
-use crate::error::{Error, Result, fail};
+use crate::error::{Error, ErrorKind, Result, fail};
 use crate::index::table::BufferTable;
 use crate::index::{Index, MemoryBudget};
 use crate::io::buffer::BufferPool;
 use crate::io::runtime::{ActorHandle, Runtime};
-use crate::io::sim_ring::SimRing;
-use crate::io::threads::ThreadsRing;
-use crate::io::uring::{self, UringRing};
 use crate::io::wait::{WaitList, oneshot};
-use crate::io::{Device, Devices, Ring};
+use crate::io::{Device, Devices};
 use crate::limits::{
     DRAM_CAPACITY_MIN, PAGE_CACHE_BYTES_MAX, PAGE_CACHE_BYTES_MIN, PAGE_CACHE_PART, PARTITIONS,
-    RING_DEPTH, RING_WORKERS_MAX, STRIPES,
+    STRIPES,
 };
 use crate::organizer;
 use crate::paging::cache::PageCache;
@@ -40,7 +39,7 @@ use crate::shard::{LogSeed, Shard, ShardSeed};
 use crate::tier::dram::Dram;
 use crate::tier::reserve;
 use crate::tier::space::{Backing, Space, Tier};
-use crate::types::{BatchSeq, Epoch, TierId, Uuid, Version};
+use crate::types::{BatchSeq, Epoch, TierId, TierKind, Uuid, Version};
 
 /// Memory for device I/O.
 const POOL_BYTES: u64 = 64 << 20;
@@ -58,21 +57,14 @@ pub struct Identity {
     pub devices: Arc<[Uuid]>,
 }
 
-/// Which I/O backend runs, and why not the better one.
-#[derive(Clone, Debug)]
-pub struct IoBackend {
-    /// `uring`, `threads` or `sim`.
-    pub name: &'static str,
-    /// Why io_uring is not in use, or what the kernel refused of it.
-    pub reason: Option<String>,
-}
-
 /// A running engine.
 pub struct Engine {
     /// What everybody shares.
     pub core: Arc<Core>,
-    /// The shards' I/O.
+    /// What the shards' I/O runs on, taken together.
     pub io: IoBackend,
+    /// What each shard's runs on.
+    pub shard_io: Vec<IoBackend>,
     /// Why the organizer does not run on glommio, if so.
     pub organizer_reason: Option<String>,
     organizer: Mutex<Option<ActorHandle>>,
@@ -81,6 +73,14 @@ pub struct Engine {
     ended: (AtomicBool, WaitList),
     config: ResolvedConfig,
     identity: Identity,
+}
+
+/// The DRAM tier's; the default's for a store without one, whose values are staged in memory.
+fn dram_watermarks(config: &ResolvedConfig) -> (f64, f64) {
+    match config.dram {
+        Some(dram) => (dram.watermark_low, dram.watermark_high),
+        None => default_watermarks(Some(TierKind::Dram)),
+    }
 }
 
 fn tiers_of(config: &ResolvedConfig, lost: &[Option<Error>]) -> Vec<Tier> {
@@ -165,6 +165,7 @@ impl Engine {
                 flush_interval: config.flush_interval,
                 checksum_at_entry: config.checksum_at_entry,
                 memory_budget: config.memory_budget,
+                dram_watermarks: dram_watermarks(&config),
                 read_only: config.read_only.clone(),
                 page_extents: config.page_extents,
             },
@@ -179,8 +180,10 @@ impl Engine {
             buckets,
         };
         let core = Arc::new(Core::new(parts));
-        let io = choose_io(&runtime, &core.devices, config.io)?;
-        let (shards, all_run) = start_shards(&core, &io, &identity, log);
+        let chosen = backend::choose(&runtime, &core.devices, config.io)?;
+        let (Started { handles: shards, io: shard_io }, all_run) =
+            start_shards(&core, &chosen, &identity, log);
+        let all_run = all_run.and_then(|()| backend::check(config.io, &shard_io));
         let started = all_run.and_then(|()| match config.read_only {
             // It moves buffers, and there is nothing to make room for.
             Some(_) => Ok(None),
@@ -198,7 +201,8 @@ impl Engine {
         };
         Ok(Engine {
             core,
-            io,
+            io: IoBackend::of_all(&chosen, &shard_io),
+            shard_io,
             organizer_reason,
             organizer: Mutex::new(organizer),
             shards: Mutex::new(shards),
@@ -302,50 +306,46 @@ pub async fn flush_everything(core: &Arc<Core>) -> Result<()> {
     core.ask(0, Request::Flush).await
 }
 
-fn choose_io(runtime: &Runtime, devices: &Devices, choice: IoChoice) -> Result<IoBackend> {
-    if matches!(runtime, Runtime::Sim(_)) {
-        return Ok(IoBackend { name: "sim", reason: None });
-    }
-    if choice == IoChoice::Threads {
-        let reason = Some("the configuration says io = \"threads\"".to_owned());
-        return Ok(IoBackend { name: "threads", reason });
-    }
-    match uring::available(devices) {
-        Ok(()) => Ok(IoBackend { name: "uring", reason: None }),
-        Err(found) if choice == IoChoice::Uring => {
-            let fix = found.fix;
-            fail!(
-                Unsupported,
-                "io = \"uring\" is configured, but {found}; {fix}, or set io = \"auto\""
-            )
-        }
-        Err(found) => Ok(IoBackend { name: "threads", reason: Some(found.reason) }),
-    }
+/// Shards that run, and what each of them runs on.
+#[derive(Default)]
+struct Started {
+    handles: Vec<ActorHandle>,
+    io: Vec<IoBackend>,
 }
 
 /// Starts the shards: those that run, and whether all do.
 fn start_shards(
     core: &Arc<Core>,
-    io: &IoBackend,
+    chosen: &IoBackend,
     identity: &Identity,
     mut log: Option<LogSeed>,
-) -> (Vec<ActorHandle>, Result<()>) {
-    let mut handles = Vec::new();
+) -> (Started, Result<()>) {
+    let (mut started, mut answers) = (Started::default(), Vec::new());
     for number in 0..core.shards.len() {
         let seed = ShardSeed { number, devices: identity.devices.clone(), log: log.take() };
-        let core = core.clone();
-        let runtime = core.runtime.clone();
-        let name = io.name;
+        let (core, chosen, runtime) = (core.clone(), chosen.clone(), core.runtime.clone());
+        let (sender, answer) = oneshot();
         let factory = Box::new(move || {
-            let ring = make_ring(&core, name);
+            let (ring, runs_on) = backend::make_ring(&core, &chosen);
+            sender.send(runs_on);
             Box::new(Shard::start(core, ring, seed)) as Box<dyn crate::io::runtime::Actor>
         });
         match runtime.spawn(&format!("isotherm-{number}"), factory) {
-            Ok(handle) => handles.push(handle),
-            Err(error) => return (handles, Err(error)),
+            Ok(handle) => started.handles.push(handle),
+            Err(error) => return (started, Err(error)),
+        }
+        answers.push(answer);
+    }
+    for (number, answer) in answers.into_iter().enumerate() {
+        match core.runtime.block_on(answer) {
+            Ok(runs_on) => started.io.push(runs_on),
+            Err(_) => {
+                let message = format!("shard {number} ended by a panic while it started");
+                return (started, Err(Error::new(ErrorKind::Internal, message)));
+            }
         }
     }
-    (handles, Ok(()))
+    (started, Ok(()))
 }
 
 /// Ends the shards that run. Returns whether none had panicked.
@@ -356,20 +356,4 @@ fn stop_shards(core: &Arc<Core>, handles: Vec<ActorHandle>) -> bool {
         core.runtime.block_on(core.shards[number].push(Request::Stop));
         handle.join() && all
     })
-}
-
-/// The ring of a shard, on its own thread. A ring that fails here although the probe passed (out
-/// of memory, out of descriptors) is replaced by threads.
-fn make_ring(core: &Core, name: &str) -> Box<dyn Ring> {
-    let runtime = core.runtime.clone();
-    if let Runtime::Sim(world) = &runtime {
-        return Box::new(SimRing::new(world.clone(), core.devices.clone()));
-    }
-    if name == "uring" {
-        match UringRing::new(core.devices.clone(), RING_DEPTH as u32, runtime.clone()) {
-            Ok(ring) => return Box::new(ring),
-            Err(error) => core.counters.note(format!("a shard runs on threads: io_uring: {error}")),
-        }
-    }
-    Box::new(ThreadsRing::new(core.devices.clone(), RING_WORKERS_MAX, runtime))
 }

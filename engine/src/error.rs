@@ -39,7 +39,7 @@ pub enum ErrorKind {
     Cancelled = -305,
     /// The store is closed.
     Closed = -401,
-    /// Another process, or another handle of this one, has the store open.
+    /// Another process, or another handle of this one, has the store or a tier of it open.
     Locked = -402,
     /// The engine met a breach of its own invariants and stopped; reopen the store.
     Poisoned = -403,

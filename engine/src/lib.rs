@@ -28,6 +28,11 @@ mod testing;
 pub mod tier;
 pub mod types;
 
+/// So that the README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 pub use api::{
     Action, BlobStat, Bucket, BucketStat, BufferPlace, Completion, Cursor, Done, OpId, OpMemory,
     Operation, PutOptions, Queue, Refused, ScanItem, ScanRange,

@@ -2,8 +2,8 @@
 //!
 //! A store is created in three steps, so that a crash between any two is told apart from a
 //! damaged store: [`begin`] writes `STORE.creating`, the engine makes the tiers' files, [`save`]
-//! puts `STORE` in place. [`load`] undoes a creation that did not reach the last step. All of
-//! them need the store's lock.
+//! puts `STORE` in place. [`tidy`] undoes a creation that did not reach the last step. All of
+//! them need the store's lock; [`load`] only reads.
 
 mod reconcile;
 mod text;
@@ -50,9 +50,9 @@ pub struct ManifestTier {
     pub segment_size: u64,
     /// The identity in the tier's superblock.
     pub device_uuid: Uuid,
-    /// Share of the capacity at which demotion stops.
+    /// Share of what blobs can use at which demotion stops.
     pub watermark_low: f64,
-    /// Share of the capacity at which demotion starts.
+    /// Share of what blobs can use at which demotion starts.
     pub watermark_high: f64,
 }
 
@@ -90,22 +90,26 @@ fn path_in_manifest(store: &Path, file: &Path) -> PathBuf {
     }
 }
 
-/// The manifest of the store in this directory; `None` where there is no store, after undoing a
-/// creation that was interrupted.
+/// The files that a creation makes beside the tiers'.
+pub fn files_in(directory: &Path) -> [PathBuf; 3] {
+    [MANIFEST_FILE, CREATING_FILE, TEMPORARY_FILE].map(|name| directory.join(name))
+}
+
+/// The manifest of the store in this directory; `None` where there is no store, or one whose
+/// creation was interrupted.
 ///
 /// Errors: `Format` for a damaged manifest, one of a newer format, and tier files without a
 /// manifest; `PermissionDenied` and `Io` for what the file system says.
 pub fn load(directory: &Path) -> Result<Option<Manifest>> {
     let path = directory.join(MANIFEST_FILE);
     match fs::read(&path) {
-        Ok(bytes) => {
-            remove_if_there(&directory.join(CREATING_FILE))?;
-            return text::parse(&bytes, &path).map(Some);
-        }
+        Ok(bytes) => return text::parse(&bytes, &path).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(Error::from_io(format!("read of {}", path.display()), &error)),
     }
-    undo_creation(directory)?;
+    if directory.join(CREATING_FILE).exists() {
+        return Ok(None);
+    }
     match first_tier_file(directory)? {
         None => Ok(None),
         Some(stray) => fail!(
@@ -133,11 +137,15 @@ pub fn save(directory: &Path, manifest: &Manifest) -> Result<()> {
     remove_if_there(&directory.join(CREATING_FILE))
 }
 
-/// Removes the files a creation made before it was interrupted: those it announced, below the
-/// store's directory only. A file elsewhere may be another store's and is left for the user.
-fn undo_creation(directory: &Path) -> Result<()> {
+/// Removes what an interrupted creation has left. Of a store that was made, nothing but the
+/// announcement; else the tiers' files that it announced, too. One that lies elsewhere may be
+/// another store's by now, and is left for the user unless `is_ours`.
+pub fn tidy(directory: &Path, is_ours: &dyn Fn(&Path, &ManifestTier) -> bool) -> Result<()> {
     remove_if_there(&directory.join(TEMPORARY_FILE))?;
     let path = directory.join(CREATING_FILE);
+    if directory.join(MANIFEST_FILE).exists() {
+        return remove_if_there(&path);
+    }
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -145,8 +153,9 @@ fn undo_creation(directory: &Path) -> Result<()> {
     };
     // It is renamed into place whole, so one that does not parse is damage, not a torn write.
     for tier in text::parse(&bytes, &path)?.tiers {
-        if tier.path.is_relative() {
-            remove_if_there(&directory.join(tier.path))?;
+        let file = directory.join(&tier.path);
+        if tier.path.is_relative() || is_ours(&file, &tier) {
+            remove_if_there(&file)?;
         }
     }
     remove_if_there(&path)

@@ -7,14 +7,14 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-/// Latencies of one kind of operation, 100 ns to 100 s, to two digits.
+/// Latencies of one kind of operation, 10 ns to 100 s, to two digits.
 pub struct Latency {
     histogram: Mutex<Histogram<u64>>,
 }
 
 impl Default for Latency {
     fn default() -> Self {
-        let histogram = match Histogram::new_with_bounds(100, 100_000_000_000, 2) {
+        let histogram = match Histogram::new_with_bounds(10, 100_000_000_000, 2) {
             Ok(histogram) => histogram,
             Err(error) => unreachable!("constant histogram bounds: {error}"),
         };
@@ -25,8 +25,13 @@ impl Default for Latency {
 impl Latency {
     /// Records one operation.
     pub fn record(&self, took: Duration) {
+        self.record_for(1, took);
+    }
+
+    /// Records one operation that stands for so many.
+    pub fn record_for(&self, operations: u64, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.histogram.lock().saturating_record(nanos);
+        self.histogram.lock().saturating_record_n(nanos, operations);
     }
 
     /// The figures so far.
@@ -46,7 +51,7 @@ impl Latency {
 /// Figures of a [`Latency`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LatencyStats {
-    /// Operations recorded.
+    /// Operations; of those answered from DRAM, as many as a sample stands for.
     pub count: u64,
     /// Median, nanoseconds.
     pub p50_ns: u64,
@@ -60,19 +65,9 @@ pub struct LatencyStats {
     pub max_ns: u64,
 }
 
-/// A counter that threads add to without sharing a cache line.
-#[derive(Default)]
-pub struct StripedCounter {
-    lanes: [Lane; LANES],
-}
-
 /// Lanes of a counter. As many threads have one to themselves; the others share the last.
 pub const LANES: usize = 16;
 const SHARED_LANE: usize = LANES - 1;
-
-#[derive(Default)]
-#[repr(align(128))]
-struct Lane(AtomicU64);
 
 /// The lanes that some thread has to itself, a bit each.
 static TAKEN: AtomicU32 = AtomicU32::new(0);
@@ -122,31 +117,54 @@ pub fn thread_lane() -> usize {
     }
 }
 
-impl StripedCounter {
-    /// Adds one; returns how often this thread's lane has been added to.
-    #[inline]
-    pub fn add_one(&self) -> u64 {
-        self.add(1)
-    }
+/// Operations and their bytes, which threads add to without sharing a cache line.
+#[derive(Default)]
+pub struct Traffic {
+    lanes: [Lane; LANES],
+}
 
-    /// Adds; returns the sum of this thread's lane before.
+#[derive(Default)]
+#[repr(align(128))]
+struct Lane {
+    operations: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Traffic {
+    /// Counts an operation.
     #[inline]
-    pub fn add(&self, more: u64) -> u64 {
-        let lane = thread_lane();
-        let count = &self.lanes[lane].0;
-        if lane == SHARED_LANE {
-            return count.fetch_add(more, Ordering::Relaxed);
+    pub fn count(&self, bytes: u64) {
+        let number = thread_lane();
+        let lane = &self.lanes[number];
+        for (counter, more) in [(&lane.operations, 1), (&lane.bytes, bytes)] {
+            if number == SHARED_LANE {
+                counter.fetch_add(more, Ordering::Relaxed);
+                continue;
+            }
+            // Nobody else writes this lane: no locked instruction, which would also make the next
+            // operation wait for this one's loads.
+            let before = counter.load(Ordering::Relaxed);
+            counter.store(before.wrapping_add(more), Ordering::Relaxed);
         }
-        // Nobody else writes this lane: no locked instruction, which would also make the next
-        // operation wait for this one's loads.
-        let before = count.load(Ordering::Relaxed);
-        count.store(before.wrapping_add(more), Ordering::Relaxed);
-        before
     }
 
-    /// The sum of all lanes.
-    pub fn sum(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.0.load(Ordering::Relaxed)).sum()
+    /// Whether this thread's next operation is the last of `every`, which must be a power of two:
+    /// in a sample it stands for all of them.
+    #[inline]
+    pub fn is_sampled(&self, every: u64) -> bool {
+        debug_assert!(every.is_power_of_two());
+        let before = self.lanes[thread_lane()].operations.load(Ordering::Relaxed);
+        before & (every - 1) == every - 1
+    }
+
+    /// Operations.
+    pub fn operations(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.operations.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Their bytes.
+    pub fn bytes(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.bytes.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -154,19 +172,17 @@ impl StripedCounter {
 #[derive(Default)]
 pub struct Counters {
     /// Gets answered from DRAM alone.
-    pub dram_hits: StripedCounter,
-    /// Gets that needed a device.
-    pub dram_misses: StripedCounter,
-    /// Puts at Memory level that stayed there.
-    pub memory_puts: StripedCounter,
+    pub dram_hits: Traffic,
+    /// All other gets that found their blob.
+    pub dram_misses: Traffic,
+    /// Changes at Memory level that DRAM took, and the bytes they brought.
+    pub memory_puts: Traffic,
+    /// Bytes that callers put by all other changes.
+    pub logged_put_bytes: AtomicU64,
     /// Changes that went through the log.
     pub logged_changes: AtomicU64,
     /// Memory puts that ran as Written for want of room.
     pub memory_fallbacks: AtomicU64,
-    /// Bytes of values that callers put.
-    pub put_bytes: StripedCounter,
-    /// Bytes of values that callers got.
-    pub get_bytes: AtomicU64,
     /// Buffers of puts that went to a slower tier for want of room on the fastest.
     pub spills: AtomicU64,
     /// Memory changes written behind.
@@ -179,7 +195,7 @@ pub struct Counters {
     pub records: AtomicU64,
     /// Checksum mismatches met.
     pub corruptions: AtomicU64,
-    /// Operations of callers; a sample of those answered from DRAM.
+    /// Operations of callers; of those that DRAM answers one in many, which stands for them.
     pub get: Latency,
     /// See `get`.
     pub put: Latency,
@@ -272,9 +288,9 @@ pub struct Stats {
     pub blobs: u64,
     /// Gets answered from DRAM.
     pub dram_hits: u64,
-    /// Gets that needed a device.
+    /// All other gets that found their blob.
     pub dram_misses: u64,
-    /// Puts that stayed in DRAM at first.
+    /// Changes at Memory level that DRAM took.
     pub memory_puts: u64,
     /// Memory puts that ran as Written for want of room.
     pub memory_fallbacks: u64,

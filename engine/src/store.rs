@@ -1,7 +1,9 @@
-//! The public handle: open, close, flush, buckets, info and statistics. `files`: its lock and its
-//! tiers' files.
+//! The public handle: open, close, flush, buckets, info and statistics. `opening`: what a failed
+//! open takes back. `lock`: who has it open. `files`: its tiers' files.
 
 mod files;
+mod lock;
+mod opening;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,19 +13,23 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use crate::api::{Bucket, Queue};
+use crate::config::validate::wrong_buffer_size;
 use crate::config::{Config, ResolvedConfig};
 use crate::core::{Core, Request};
-use crate::engine::{Engine, Identity, flush_everything, format};
+use crate::engine::{Engine, Identity, IoBackend, flush_everything, format};
 use crate::error::{ErrorKind, Result, fail};
 use crate::io::Devices;
 use crate::io::runtime::Runtime;
-use crate::limits::{BUCKET_NAME_LEN_MAX, BUCKETS_MAX, BUFFER_SIZE_MAX, BUFFER_SIZE_MIN};
+use crate::limits::{BUCKET_NAME_LEN_MAX, BUCKETS_MAX};
 use crate::log::record::{BucketRecord, Record};
 use crate::manifest;
 use crate::stats::{MemoryStats, Stats, TierStats};
+use crate::store::lock::Access;
+use crate::store::opening::{Opening, is_of_creation};
 use crate::types::{BucketId, Durability, TierKind, Uuid};
 
-/// An open store. One process has it open at a time; all methods may be called from any thread.
+/// An open store. One process has it open at a time, or any number of them for reading only; all
+/// methods may be called from any thread.
 ///
 /// Dropping the last handle closes it; [`close`](Store::close) does so too and tells what failed.
 #[derive(Clone)]
@@ -36,7 +42,7 @@ struct Inner {
     /// Paths and O_DIRECT of the device tiers.
     files: Vec<(PathBuf, bool)>,
     dram_capacity: Option<u64>,
-    lock: Mutex<Option<File>>,
+    locks: Mutex<Vec<File>>,
 }
 
 /// What a [`Store::flush`] covers.
@@ -54,7 +60,8 @@ pub enum Scope<'a> {
 pub struct BucketOptions {
     /// Default level of its puts; the store's if `None`.
     pub durability: Option<Durability>,
-    /// Largest buffer of its blobs in bytes, 64 KiB..1 MiB; the store's if `None`.
+    /// Largest buffer of its blobs in bytes, a multiple of 16 KiB from 64 KiB to 1 MiB; the store's
+    /// if `None`.
     pub buffer_size: Option<u32>,
 }
 
@@ -99,10 +106,12 @@ pub struct Info {
     pub store_uuid: Uuid,
     /// How often it has been opened.
     pub epoch: u32,
-    /// `uring`, `threads` or `sim`.
+    /// What the shards' I/O runs on: `uring`, `threads` or `sim`, or `mixed` where they differ.
     pub io_backend: String,
-    /// Why it is not `uring`.
+    /// Why it is not `uring`, or what the kernel refused of it.
     pub io_reason: Option<String>,
+    /// The same of each shard.
+    pub shard_io: Vec<IoBackend>,
     /// `glommio`, `threads` or `sim`.
     pub organizer_backend: String,
     /// Why it is not `glommio`.
@@ -125,26 +134,23 @@ impl Store {
     /// Opens the store in this directory, or makes one there.
     ///
     /// # Errors
-    /// `Locked` if it is open, with the owner's process id; `InvalidConfig`, `Format`,
-    /// `TierMissing`, `Corrupt` and `PermissionDenied` as their names say, each naming the file;
-    /// `StoreNotFound` if there is none and the configuration says not to make one. Nothing has
-    /// changed then, except that an interrupted creation is undone.
+    /// `Locked` if it or one of its tiers' files is open, with the owner's process id;
+    /// `InvalidConfig`, `Format`, `TierMissing`, `Corrupt` and `PermissionDenied` as their names say,
+    /// each naming the file; `StoreNotFound` if there is none and the configuration says not to make
+    /// one. Nothing has changed then, except that an interrupted creation is undone.
     pub fn open(path: impl AsRef<Path>, config: Config) -> Result<Store> {
         let directory = path.as_ref();
-        let create = config.create() && !config.read_only();
-        if !directory.exists() {
-            if !create {
-                fail!(StoreNotFound, "there is no store at {}", directory.display());
-            }
-            files::make_directory(directory)?;
+        let access = if config.read_only() { Access::Read } else { Access::Write };
+        let create = config.create() && access == Access::Write;
+        let mut opening = Opening::begin(directory, access, create)?;
+        if access == Access::Write {
+            manifest::tidy(directory, &is_of_creation)?;
         }
-        let lock = files::lock(directory, create)?;
-        let found = manifest::load(directory)?;
         let runtime = Runtime::os();
-        let (config, identity, opened) = match found {
-            Some(manifest) => files::open_files(directory, config, &manifest)?,
+        let (config, identity, opened) = match manifest::load(directory)? {
+            Some(manifest) => files::open_files(directory, config, &manifest, &mut opening)?,
             None if !create => fail!(StoreNotFound, "there is no store at {}", directory.display()),
-            None => files::create_files(directory, config, &runtime)?,
+            None => files::create_files(directory, config, &runtime, &mut opening)?,
         };
         let files =
             opened.iter().map(|(device, direct)| (device.path().to_owned(), *direct)).collect();
@@ -152,7 +158,12 @@ impl Store {
         let dram_capacity = config.dram.map(|dram| dram.capacity);
         let engine = Engine::start(runtime, devices, config, identity)?;
         Ok(Store {
-            inner: Arc::new(Inner { engine, files, dram_capacity, lock: Mutex::new(Some(lock)) }),
+            inner: Arc::new(Inner {
+                engine,
+                files,
+                dram_capacity,
+                locks: Mutex::new(opening.succeed()),
+            }),
         })
     }
 
@@ -172,7 +183,7 @@ impl Store {
         let dram_capacity = config.dram.map(|dram| dram.capacity);
         let engine = Engine::start(runtime, devices, config, identity)?;
         Ok(Store {
-            inner: Arc::new(Inner { engine, files, dram_capacity, lock: Mutex::new(None) }),
+            inner: Arc::new(Inner { engine, files, dram_capacity, locks: Mutex::default() }),
         })
     }
 
@@ -362,6 +373,7 @@ impl Store {
             epoch: core.settings.epoch.0,
             io_backend: engine.io.name.to_owned(),
             io_reason: engine.io.reason.clone(),
+            shard_io: engine.shard_io.clone(),
             organizer_backend: core.organizer.backend().unwrap_or_default().to_owned(),
             organizer_reason: engine.organizer_reason.clone(),
             shards: core.shards.len(),
@@ -405,14 +417,14 @@ impl Store {
                 io_buffers_max: core.pool.budget() as u64,
             },
             blobs: core.buckets.blob_count(),
-            dram_hits: counters.dram_hits.sum(),
-            dram_misses: counters.dram_misses.sum(),
-            memory_puts: counters.memory_puts.sum(),
+            dram_hits: counters.dram_hits.operations(),
+            dram_misses: counters.dram_misses.operations(),
+            memory_puts: counters.memory_puts.operations(),
             memory_fallbacks: count(&counters.memory_fallbacks),
             logged_changes: count(&counters.logged_changes),
             written_behind: count(&counters.written_behind),
-            put_bytes: counters.put_bytes.sum(),
-            get_bytes: count(&counters.get_bytes),
+            put_bytes: counters.memory_puts.bytes() + count(&counters.logged_put_bytes),
+            get_bytes: counters.dram_hits.bytes() + counters.dram_misses.bytes(),
             spills: count(&counters.spills),
             caller_evictions: count(&counters.caller_evictions),
             batches: count(&counters.batches),
@@ -435,7 +447,7 @@ impl Inner {
     fn close(&self) -> Result<()> {
         let Some(result) = self.engine.stop() else { return Ok(()) };
         // Released last, and by who ended the engine: nobody opens a store still being written.
-        drop(self.lock.lock().take());
+        self.locks.lock().clear();
         result
     }
 }
@@ -459,14 +471,9 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 fn check_options(options: BucketOptions) -> Result<BucketRecord> {
-    let buffer_size = options.buffer_size.unwrap_or(0);
-    let valid = (BUFFER_SIZE_MIN..=BUFFER_SIZE_MAX).contains(&(buffer_size as usize))
-        && buffer_size.is_power_of_two();
-    if buffer_size != 0 && !valid {
-        fail!(
-            InvalidArgument,
-            "buffer_size {buffer_size} is not a power of two from {BUFFER_SIZE_MIN} to {BUFFER_SIZE_MAX}"
-        );
+    if let Some(wrong) = options.buffer_size.and_then(|size| wrong_buffer_size(size.into())) {
+        fail!(InvalidArgument, "{wrong}");
     }
+    let buffer_size = options.buffer_size.unwrap_or(0);
     Ok(BucketRecord { durability: options.durability, buffer_size, quota_bytes: 0, quota_blobs: 0 })
 }

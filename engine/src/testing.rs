@@ -30,7 +30,11 @@ pub struct SimStore {
 /// 8 MiB of DRAM and one tier of 64 MiB, in segments of 4 MiB.
 pub fn config(shards: usize) -> ResolvedConfig {
     ResolvedConfig {
-        dram: Some(ResolvedDram { capacity: 8 << 20, watermark_low: 0.8, watermark_high: 0.9 }),
+        dram: Some(ResolvedDram {
+            capacity: 8 << 20,
+            watermark_low: 0.875,
+            watermark_high: 0.9375,
+        }),
         devices: vec![tier(TierKind::Nvme, 0)],
         shards,
         buffer_size: 1 << 20,

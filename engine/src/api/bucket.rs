@@ -15,12 +15,13 @@ use crate::api::scan::{Cursor, ScanItem, ScanRange};
 use crate::buckets::BucketState;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result, fail};
+use crate::io::runtime::Nanos;
 use crate::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
 use crate::tier::dram::DramGet;
 use crate::types::{BucketId, BufferId, Durability, Place, TierId, TierKind, Version};
 
-/// One in this many operations that DRAM answers is timed: reading the clock twice costs as much
-/// as the operation.
+/// One in this many operations that DRAM answers is timed, and counts for all: reading the clock
+/// twice costs as much as the operation.
 const SAMPLE: u64 = 256;
 
 /// A bucket of an open store. Cheap to clone; all methods may be called from any thread.
@@ -192,18 +193,47 @@ impl Bucket {
     #[doc(hidden)]
     pub async fn edit(&self, key: &[u8], edit: Edit<'_>, options: PutOptions) -> Result<Changed> {
         let level = self.check_edit(key, edit, options)?;
-        let data = edit.data();
         let _operation = self.core.begin_operation()?;
         let _change = self.state.begin_change()?;
-        let sampled = level > Durability::Memory
-            || self.core.counters.memory_puts.add_one().is_multiple_of(SAMPLE);
-        let start = sampled.then(|| self.core.runtime.now());
-        let changed = self.run(key, edit, level).await?;
-        self.core.counters.put_bytes.add(data.len() as u64);
-        if let Some(start) = start {
-            self.core.counters.put.record(self.core.runtime.now().since(start));
+        let (counters, runtime) = (&self.core.counters, &self.core.runtime);
+        if level == Durability::Memory {
+            let start = counters.memory_puts.is_sampled(SAMPLE).then(|| runtime.now());
+            if let Some(changed) = self.edit_in_dram(key, edit).await? {
+                if let Some(start) = start {
+                    counters.put.record_for(SAMPLE, runtime.now().since(start));
+                }
+                return Ok(changed);
+            }
+            self.refuse_without_devices(edit)?;
+            counters.memory_fallbacks.fetch_add(1, Ordering::Relaxed);
         }
+        let (start, level) = (runtime.now(), level.max(Durability::Written));
+        let changed = change::change(&self.core, &self.state, key, edit, level).await?;
+        counters.logged_put_bytes.fetch_add(edit.data().len() as u64, Ordering::Relaxed);
+        counters.put.record(runtime.now().since(start));
         Ok(changed)
+    }
+
+    /// A change at Memory level. `None` if DRAM has no room for it: it must run as Written.
+    async fn edit_in_dram(&self, key: &[u8], edit: Edit<'_>) -> Result<Option<Changed>> {
+        match memory::change(&self.core, &self.state, key, edit).await? {
+            Outcome::RunAsWritten => Ok(None),
+            Outcome::Done(changed) => {
+                self.core.counters.memory_puts.count(edit.data().len() as u64);
+                Ok(Some(changed))
+            }
+        }
+    }
+
+    fn refuse_without_devices(&self, edit: Edit<'_>) -> Result<()> {
+        if !self.core.is_persistent() {
+            fail!(
+                NoSpace,
+                "the DRAM tier has no room for {} bytes, and there is no other tier",
+                edit.data().len()
+            );
+        }
+        Ok(())
     }
 
     /// A change at Memory level, if DRAM has room for it and nobody has claimed its key. `None`: it
@@ -220,15 +250,7 @@ impl Bucket {
             }
             let _operation = self.core.begin_operation()?;
             let _change = self.state.begin_change()?;
-            match memory::change(&self.core, &self.state, key, edit).await? {
-                Outcome::RunAsWritten => Ok(None),
-                Outcome::Done(changed) => {
-                    let counters = &self.core.counters;
-                    counters.memory_puts.add_one();
-                    counters.put_bytes.add(edit.data().len() as u64);
-                    Ok(Some(changed))
-                }
-            }
+            self.edit_in_dram(key, edit).await
         };
         match pin!(at_once).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(done) => done.transpose(),
@@ -246,23 +268,6 @@ impl Bucket {
             fail!(InvalidArgument, "a value has at most {VALUE_LEN_MAX} bytes, this one has {len}");
         }
         self.level(options)
-    }
-
-    async fn run(&self, key: &[u8], edit: Edit<'_>, level: Durability) -> Result<Changed> {
-        if level == Durability::Memory {
-            match memory::change(&self.core, &self.state, key, edit).await? {
-                Outcome::Done(changed) => return Ok(changed),
-                Outcome::RunAsWritten if !self.core.is_persistent() => fail!(
-                    NoSpace,
-                    "the DRAM tier has no room for {} bytes, and there is no other tier",
-                    edit.data().len()
-                ),
-                Outcome::RunAsWritten => {
-                    self.core.counters.memory_fallbacks.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
-        change::change(&self.core, &self.state, key, edit, level.max(Durability::Written)).await
     }
 
     pub(super) fn core(&self) -> &Arc<Core> {
@@ -307,6 +312,7 @@ impl Bucket {
     /// The whole value, if DRAM has it.
     pub(super) fn hit_whole(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Option<Got>> {
         self.check(key)?;
+        let start = self.sample();
         let hash = self.core.index.hash(self.state.id, key);
         let Some((_, len)) = self.core.dram.head_info(hash, self.state.id, key) else {
             return Ok(None);
@@ -316,7 +322,7 @@ impl Bucket {
             DramGet::Hit { copied, value_len }
                 if copied as u64 == value_len && value_len == len =>
             {
-                self.count_hit(copied);
+                self.count_hit(copied, start);
                 Ok(Some(Got { copied, value_len }))
             }
             _ => Ok(None),
@@ -405,6 +411,7 @@ impl Bucket {
         whole: bool,
     ) -> Result<Option<Got>> {
         self.check(key)?;
+        let start = self.sample();
         let hash = self.core.index.hash(self.state.id, key);
         if let DramGet::Hit { copied, value_len } =
             self.core.dram.get(hash, self.state.id, key, offset, dst)
@@ -412,7 +419,7 @@ impl Bucket {
             if whole && value_len > dst.len() as u64 {
                 return Err(Error::buffer_too_small(dst.len() as u64, value_len));
             }
-            self.count_hit(copied);
+            self.count_hit(copied, start);
             return Ok(Some(Got { copied, value_len }));
         }
         Ok(None)
@@ -424,15 +431,38 @@ impl Bucket {
         self.wait(self.read_async(key, offset, dst, whole))
     }
 
+    /// The time, if this thread's next hit stands for others.
     #[inline]
-    fn count_hit(&self, _bytes: usize) {
-        self.core.counters.dram_hits.add_one();
+    fn sample(&self) -> Option<Nanos> {
+        self.core.counters.dram_hits.is_sampled(SAMPLE).then(|| self.clock())
     }
 
-    fn count_miss(&self, bytes: usize, start: crate::io::runtime::Nanos) {
+    /// Apart from the hits, few of which read it.
+    #[cold]
+    fn clock(&self) -> Nanos {
+        self.core.runtime.now()
+    }
+
+    #[inline]
+    fn count_hit(&self, bytes: usize, start: Option<Nanos>) {
+        self.core.counters.dram_hits.count(bytes as u64);
+        if let Some(start) = start {
+            self.time_hit(start);
+        }
+    }
+
+    #[cold]
+    fn time_hit(&self, start: Nanos) {
+        self.core.counters.get.record_for(SAMPLE, self.core.runtime.now().since(start));
+    }
+
+    fn count_miss(&self, bytes: usize, start: Nanos) {
         let counters = &self.core.counters;
-        counters.dram_misses.add_one();
-        counters.get_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if counters.dram_misses.is_sampled(SAMPLE) {
+            // What was read has filled DRAM, perhaps above its watermark.
+            self.core.organizer.kick();
+        }
+        counters.dram_misses.count(bytes as u64);
         counters.get.record(self.core.runtime.now().since(start));
     }
 

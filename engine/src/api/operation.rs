@@ -26,6 +26,8 @@ pub struct ForeignMemory {
 // SAFETY: whoever made it promised that nobody else touches the range until the completion, so one
 // thread at a time does: the one that runs the operation.
 unsafe impl Send for ForeignMemory {}
+// SAFETY: through a shared reference the range is only read, and nobody writes to it meanwhile.
+unsafe impl Sync for ForeignMemory {}
 
 impl OpMemory {
     /// Memory that stays the caller's.

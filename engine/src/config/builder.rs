@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::config::keys::{self, Target};
 use crate::config::values::Size;
 use crate::config::{
-    Config, IoChoice, MissingTiers, OrganizerChoice, Settings, TierConfig, WATERMARK_HIGH_DEFAULT,
-    WATERMARK_LOW_DEFAULT, toml_text, validate,
+    Config, IoChoice, MissingTiers, OrganizerChoice, Settings, TierConfig, default_watermarks,
+    toml_text, validate,
 };
 use crate::error::{Error, Result, fail};
 use crate::limits::{PAGE_EXTENTS_MAX, PAGE_EXTENTS_MIN};
@@ -22,6 +22,14 @@ pub(super) struct TierDraft {
     pub(super) capacity: Option<u64>,
     pub(super) watermark_low: Option<f64>,
     pub(super) watermark_high: Option<f64>,
+}
+
+impl TierDraft {
+    /// The low and the high one, as configured or by default.
+    pub(super) fn watermarks(&self) -> (f64, f64) {
+        let (low, high) = default_watermarks(self.kind);
+        (self.watermark_low.unwrap_or(low), self.watermark_high.unwrap_or(high))
+    }
 }
 
 /// A tier for [`ConfigBuilder::tier`].
@@ -67,7 +75,7 @@ impl Tier {
         self
     }
 
-    /// The shares of the capacity at which demotion stops and starts.
+    /// The shares of what blobs can use at which demotion stops and starts.
     pub fn watermarks(mut self, low: f64, high: f64) -> Tier {
         self.draft.watermark_low = Some(low);
         self.draft.watermark_high = Some(high);
@@ -270,11 +278,12 @@ fn finish_tier(number: usize, draft: TierDraft) -> Result<TierConfig> {
     let Some(kind) = draft.kind else {
         fail!(InvalidConfig, "tier.{number}.kind is missing; it is one of dram, nvme, hdd");
     };
+    let (watermark_low, watermark_high) = draft.watermarks();
     Ok(TierConfig {
         kind,
         path: draft.path,
         capacity: draft.capacity,
-        watermark_low: draft.watermark_low.unwrap_or(WATERMARK_LOW_DEFAULT),
-        watermark_high: draft.watermark_high.unwrap_or(WATERMARK_HIGH_DEFAULT),
+        watermark_low,
+        watermark_high,
     })
 }

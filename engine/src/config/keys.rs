@@ -1,10 +1,10 @@
 //! The table of configuration keys: name, meaning, and how to read and write each.
 
+use crate::config::Settings;
 use crate::config::builder::TierDraft;
 use crate::config::values::{
     format_duration, format_size, parse_bool, parse_duration, parse_fraction, parse_size,
 };
-use crate::config::{Settings, WATERMARK_HIGH_DEFAULT, WATERMARK_LOW_DEFAULT};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::limits::TIERS_MAX;
 
@@ -152,7 +152,8 @@ const STORE_KEYS: &[Entry<Settings>] = &[
         doc: KeyDoc {
             name: "read_only",
             default: "false",
-            doc: "open for reading only: nothing is written to the tiers, changes are refused",
+            doc: "open for reading only: nothing is written to tiers or directory, changes are \
+                  refused",
         },
         get: |settings| settings.read_only.to_string(),
         set: |settings, text| assign(&mut settings.read_only, parse_bool(text)),
@@ -202,18 +203,19 @@ const TIER_KEYS: &[Entry<TierDraft>] = &[
         doc: KeyDoc {
             name: "tier.N.watermark_low",
             default: "0.8",
-            doc: "demotion stops at this share of the capacity",
+            doc: "demotion stops at this share of what blobs can use: the capacity without the \
+                  room for log, checkpoints and cleaning; of DRAM all of it, and 0.875",
         },
-        get: |tier| tier.watermark_low.unwrap_or(WATERMARK_LOW_DEFAULT).to_string(),
+        get: |tier| tier.watermarks().0.to_string(),
         set: |tier, text| assign(&mut tier.watermark_low, parse_fraction(text).map(Some)),
     },
     Entry {
         doc: KeyDoc {
             name: "tier.N.watermark_high",
             default: "0.9",
-            doc: "demotion starts at this share of the capacity",
+            doc: "demotion starts at this share of what blobs can use; of DRAM 0.9375",
         },
-        get: |tier| tier.watermark_high.unwrap_or(WATERMARK_HIGH_DEFAULT).to_string(),
+        get: |tier| tier.watermarks().1.to_string(),
         set: |tier, text| assign(&mut tier.watermark_high, parse_fraction(text).map(Some)),
     },
 ];

@@ -8,8 +8,7 @@ use crate::config::host::{self, canonical};
 use crate::config::validate::check_memory_budget;
 use crate::config::values::format_size;
 use crate::config::{
-    Config, IoChoice, MissingTiers, OrganizerChoice, TierConfig, WATERMARK_HIGH_DEFAULT,
-    WATERMARK_LOW_DEFAULT,
+    Config, IoChoice, MissingTiers, OrganizerChoice, TierConfig, default_watermarks,
 };
 use crate::error::{Result, fail};
 use crate::limits::{
@@ -65,9 +64,9 @@ pub struct ResolvedConfig {
 pub struct ResolvedDram {
     /// Bytes.
     pub capacity: u64,
-    /// Share of the capacity at which demotion stops.
+    /// Share of what blobs can use at which demotion stops.
     pub watermark_low: f64,
-    /// Share of the capacity at which demotion starts.
+    /// Share of what blobs can use at which demotion starts.
     pub watermark_high: f64,
 }
 
@@ -82,9 +81,9 @@ pub struct ResolvedTier {
     pub capacity: u64,
     /// Bytes of a segment, a power of two.
     pub segment_size: u64,
-    /// Share of the capacity at which demotion stops.
+    /// Share of what blobs can use at which demotion stops.
     pub watermark_low: f64,
-    /// Share of the capacity at which demotion starts.
+    /// Share of what blobs can use at which demotion starts.
     pub watermark_high: f64,
 }
 
@@ -140,12 +139,9 @@ fn default_memory_budget(dram_bytes: u64, memory_limit: Option<u64>) -> u64 {
 
 /// The DRAM tier and the device tiers; with no tiers at all, the embedded default.
 pub(crate) fn split_dram(mut tiers: Vec<TierConfig>) -> (Option<TierConfig>, Vec<TierConfig>) {
-    let default_tier = |kind| TierConfig {
-        kind,
-        path: None,
-        capacity: None,
-        watermark_low: WATERMARK_LOW_DEFAULT,
-        watermark_high: WATERMARK_HIGH_DEFAULT,
+    let default_tier = |kind| {
+        let (watermark_low, watermark_high) = default_watermarks(Some(kind));
+        TierConfig { kind, path: None, capacity: None, watermark_low, watermark_high }
     };
     if tiers.is_empty() {
         return (Some(default_tier(TierKind::Dram)), vec![default_tier(TierKind::Nvme)]);

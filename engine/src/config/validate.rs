@@ -43,12 +43,8 @@ fn check_settings(settings: &Settings) -> Result<()> {
     if let Some(shards) = settings.shards {
         check_range("shards", shards, 1..=SHARDS_MAX as u16, |count| count.to_string())?;
     }
-    let buffer_sizes = BUFFER_SIZE_MIN as u64..=BUFFER_SIZE_MAX as u64;
-    check_range("buffer_size", settings.buffer_size, buffer_sizes, format_size)?;
-    if !settings.buffer_size.is_multiple_of(CHECK_BLOCK as u64) {
-        let unit = format_size(CHECK_BLOCK as u64);
-        let size = format_size(settings.buffer_size);
-        fail!(InvalidConfig, "buffer_size = {size} is not a multiple of {unit}");
+    if let Some(wrong) = wrong_buffer_size(settings.buffer_size) {
+        fail!(InvalidConfig, "{wrong}");
     }
     if let Some(size) = settings.segment_size {
         check_range("segment_size", size, SEGMENT_SIZE_MIN..=SEGMENT_SIZE_MAX, format_size)?;
@@ -61,6 +57,17 @@ fn check_settings(settings: &Settings) -> Result<()> {
     let intervals =
         Duration::from_millis(FLUSH_INTERVAL_MIN_MS)..=Duration::from_millis(FLUSH_INTERVAL_MAX_MS);
     check_range("flush_interval", settings.flush_interval, intervals, format_duration)
+}
+
+/// What is wrong with a buffer size, if anything: the one rule for stores and buckets.
+pub(crate) fn wrong_buffer_size(bytes: u64) -> Option<String> {
+    let (least, most) = (BUFFER_SIZE_MIN as u64, BUFFER_SIZE_MAX as u64);
+    let unit = CHECK_BLOCK as u64;
+    if (least..=most).contains(&bytes) && bytes.is_multiple_of(unit) {
+        return None;
+    }
+    let [bytes, unit, least, most] = [bytes, unit, least, most].map(format_size);
+    Some(format!("buffer_size = {bytes} is not a multiple of {unit} from {least} to {most}"))
 }
 
 fn check_range<T: PartialOrd + Copy>(

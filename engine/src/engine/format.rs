@@ -1,9 +1,10 @@
 //! Making a new store: superblocks, and the header of the first log segment.
 
 use crate::config::ResolvedConfig;
-use crate::engine::superblocks::{store_superblock, write_block};
+use crate::engine::superblocks::{load_superblocks, store_superblock, write_block};
 use crate::engine::{Identity, LOG_TIER};
 use crate::error::Result;
+use crate::io::buffer::AlignedBuf;
 use crate::io::runtime::Runtime;
 use crate::io::{Device, Devices};
 use crate::limits::BLOCK;
@@ -11,7 +12,7 @@ use crate::log::FORMAT_MINOR;
 use crate::log::record::SegmentKind;
 use crate::log::segment::{SegmentHeader, SegmentIdentity};
 use crate::log::superblock::{Features, LogStart, Superblock};
-use crate::types::{BatchSeq, Epoch, SegmentId, TierId, TierSegment};
+use crate::types::{BatchSeq, Epoch, SegmentId, TierId, TierSegment, Uuid};
 
 /// Writes the superblocks of a new store. Nothing is flushed twice; nothing exists before.
 pub fn format(
@@ -52,6 +53,18 @@ pub fn format(
         store_superblock(&*devices[number], &superblock)?;
     }
     Ok(())
+}
+
+/// Whether the superblock of a tier's file, or the log's first header, which is written before it,
+/// is that of this device.
+pub fn is_formatted_as(device: &dyn Device, identity: Uuid, segment_size: u64) -> bool {
+    if load_superblocks(device).is_ok_and(|found| found[0].device == identity) {
+        return true;
+    }
+    let mut header = AlignedBuf::alloc(BLOCK);
+    device.read_at(segment_size, header.as_mut_slice()).is_ok()
+        && SegmentHeader::decode(header.as_slice(), None)
+            .is_ok_and(|header| header.identity.device == identity)
 }
 
 fn first_log_start(segment_size: u64) -> LogStart {

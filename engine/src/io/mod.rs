@@ -28,6 +28,8 @@ pub mod timers;
 mod transfer;
 pub mod uring;
 mod uring_bell;
+mod uring_enter;
+mod uring_op;
 mod uring_setup;
 pub mod wait;
 
@@ -150,6 +152,10 @@ pub trait Ring {
     fn doorbell(&self) -> Arc<dyn Doorbell>;
     /// Operations pushed and not yet returned as done.
     fn in_flight(&self) -> usize;
-    /// `uring`, `threads` or `sim`, and what was refused, for the store's info.
+    /// Why no operation can succeed any more, if so.
+    fn broken(&self) -> Option<&str> {
+        None
+    }
+    /// `uring`, `threads` or `sim`, and what was refused, for messages.
     fn describe(&self) -> String;
 }

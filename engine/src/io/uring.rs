@@ -5,22 +5,27 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Error, ErrorKind};
-use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use io_uring::{IoUring, opcode, squeue, types};
 
-use crate::io::buffer::AlignedBuf;
-use crate::io::device::check_write_range;
 use crate::io::runtime::{Nanos, Runtime};
-use crate::io::transfer::{Direction, Transfer};
+use crate::io::transfer::Direction;
 use crate::io::uring_bell::EventBell;
+use crate::io::uring_enter::{Failure, judge};
+use crate::io::uring_op::{InFlight, Work, in_flight};
 use crate::io::uring_setup::{self, Unavailable};
 use crate::io::{Devices, Doorbell, IoDone, IoOp, Ring, Token, Wait};
 use crate::limits::{IO_RETRIES_MAX, SUBMIT_BATCH};
 
 /// The user data of the doorbell's read. No slot has this index.
 const BELL: u64 = u64::MAX;
+
+/// The owner of a ring that was given up looks this often for what it is asked to do: nothing can
+/// wake it in the kernel.
+const BROKEN_TURN: Duration = Duration::from_millis(10);
 
 /// A [`Ring`] on io_uring. Belongs to the thread that made it.
 pub struct UringRing {
@@ -38,6 +43,10 @@ pub struct UringRing {
     unsubmitted: usize,
     /// Completions that name no live operation: a defect of ours or of the kernel.
     strays: u64,
+    /// Why the kernel's ring can be used no more, if so.
+    broken: Option<String>,
+    /// What the kernel may still write to although its ring is lost. Never freed.
+    lost: Vec<InFlight>,
     reaped: Vec<(u64, i32)>,
     bell: Arc<EventBell>,
     /// Where the doorbell's read puts its eight bytes.
@@ -49,17 +58,6 @@ pub struct UringRing {
 struct Slot {
     generation: u32,
     op: Option<InFlight>,
-}
-
-struct InFlight {
-    token: Token,
-    fd: RawFd,
-    work: Work,
-}
-
-enum Work {
-    Transfer { direction: Direction, dsync: bool, offset: u64, buf: AlignedBuf, transfer: Transfer },
-    Flush { retries: u32 },
 }
 
 impl UringRing {
@@ -86,6 +84,8 @@ impl UringRing {
             failed: Vec::new(),
             unsubmitted: 0,
             strays: 0,
+            broken: None,
+            lost: Vec::new(),
             reaped: Vec::new(),
             bell: Arc::new(EventBell::new()?),
             bell_count: Box::new(0),
@@ -95,7 +95,16 @@ impl UringRing {
         Ok(ring)
     }
 
+    /// The flags that the kernel refused.
+    pub fn refused_flags(&self) -> &[&'static str] {
+        &self.refused
+    }
+
     fn start(&mut self, op: InFlight) {
+        if let Some(why) = &self.broken {
+            let refused = Error::other(why.clone());
+            return self.failed.push(op.finish(Err(refused)));
+        }
         let Some(index) = self.free.pop() else {
             self.waiting.push_back(op);
             return;
@@ -142,7 +151,7 @@ impl UringRing {
     }
 
     fn arm_bell(&mut self) {
-        if !self.bell_armed {
+        if !self.bell_armed && self.broken.is_none() {
             self.bell_armed = true;
             let into: *mut u64 = &mut *self.bell_count;
             let read = opcode::Read::new(types::Fd(self.bell.descriptor()), into.cast(), 8);
@@ -152,23 +161,32 @@ impl UringRing {
 
     /// Takes note of what a call of the kernel answered.
     fn entered(&mut self, answer: io::Result<usize>) {
-        let Err(error) = answer else {
-            self.unsubmitted = self.ring.submission().len();
-            return;
-        };
-        match error.raw_os_error() {
-            // Time is up, a signal came, or the kernel is short of something: what was not
-            // submitted is still queued, and the next turn tries again.
-            Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => {
-                self.unsubmitted = self.ring.submission().len();
-            }
-            // Nobody can say any more what the kernel has and what it has not.
-            _ => panic!("io_uring_enter: {error}"),
+        self.unsubmitted = self.ring.submission().len();
+        if let Err(error) = answer
+            && let Failure::Lasting(why) = judge(&error)
+        {
+            self.give_up(why);
         }
+    }
+
+    /// Gives the kernel's ring up. All operations fail; the memory of those that the kernel has is
+    /// left to it.
+    fn give_up(&mut self, why: String) {
+        let error = || Err(Error::other(why.clone()));
+        for op in self.slots.drain(..).filter_map(|slot| slot.op) {
+            self.failed.push(IoDone { token: op.token, buf: None, result: error() });
+            self.lost.push(op);
+        }
+        self.failed.extend(self.waiting.drain(..).map(|op| op.finish(error())));
+        self.free.clear();
+        self.broken = Some(why);
     }
 
     /// Submits what is queued and lets the kernel deliver what is done.
     fn poll_kernel(&mut self) {
+        if self.broken.is_some() {
+            return;
+        }
         let queue = self.ring.submission();
         if !queue.is_empty() || queue.taskrun() || queue.cq_overflow() {
             drop(queue);
@@ -180,6 +198,8 @@ impl UringRing {
     /// Submits what is queued and sleeps until a completion or the time.
     fn sleep_in_kernel(&mut self, until: Option<Nanos>) {
         let answer = match until {
+            // The bell was in the ring.
+            _ if self.broken.is_some() => return thread::sleep(BROKEN_TURN),
             None => self.ring.submit_and_wait(1),
             Some(until) => {
                 let left = types::Timespec::from(until.since(self.runtime.now()));
@@ -207,6 +227,9 @@ impl UringRing {
     }
 
     fn complete(&mut self, user_data: u64, result: i32, done: &mut Vec<IoDone>) {
+        if self.broken.is_some() {
+            return;
+        }
         if user_data == BELL {
             self.bell_armed = false;
             return;
@@ -235,74 +258,15 @@ impl UringRing {
         }
     }
 
+    /// The kernel may still write into these: better lost than freed.
+    fn leave_to_kernel(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.lost));
+        std::mem::forget(std::mem::take(&mut self.bell_count));
+    }
+
     fn occupied(&self) -> usize {
         self.slots.len() - self.free.len()
     }
-}
-
-impl InFlight {
-    /// Takes the outcome of one attempt. `None`: attempt again.
-    fn advance(&mut self, outcome: io::Result<usize>) -> Option<io::Result<()>> {
-        match &mut self.work {
-            Work::Transfer { transfer, .. } => transfer.advance(outcome),
-            Work::Flush { retries } => match outcome {
-                Ok(_) => Some(Ok(())),
-                // Of a flush only "not started, try again" may be repeated: any other failure
-                // may have dropped the writes that it reports.
-                Err(error)
-                    if error.raw_os_error() == Some(libc::EAGAIN) && *retries < IO_RETRIES_MAX =>
-                {
-                    *retries += 1;
-                    None
-                }
-                Err(error) => Some(Err(error)),
-            },
-        }
-    }
-
-    fn finish(self, result: io::Result<()>) -> IoDone {
-        let buf = match self.work {
-            Work::Transfer { buf, .. } => Some(buf),
-            Work::Flush { .. } => None,
-        };
-        IoDone { token: self.token, buf, result }
-    }
-}
-
-/// Checks an operation against its device and its buffer.
-fn in_flight(devices: &Devices, token: Token, op: IoOp) -> Result<InFlight, IoDone> {
-    let (tier, direction, dsync, offset, len, buf) = match op {
-        IoOp::Read { tier, offset, len, buf } => {
-            (tier, Direction::Read, false, offset, len, Some(buf))
-        }
-        IoOp::Write { tier, offset, len, buf, dsync } => {
-            (tier, Direction::Write, dsync, offset, len, Some(buf))
-        }
-        IoOp::Flush { tier } => (tier, Direction::Write, false, 0, 0, None),
-    };
-    let invalid = |buf, message: String| IoDone {
-        token,
-        buf,
-        result: Err(Error::new(ErrorKind::InvalidInput, message)),
-    };
-    let device = devices.get(tier.index());
-    let Some((device, fd)) = device.and_then(|device| Some((device, device.descriptor()?))) else {
-        return Err(invalid(buf, format!("there is no device of tier {}", tier.0)));
-    };
-    let Some(buf) = buf else {
-        return Ok(InFlight { token, fd, work: Work::Flush { retries: 0 } });
-    };
-    if len > buf.capacity() || u32::try_from(len).is_err() {
-        let message = format!("{len} bytes, and a buffer of {}", buf.capacity());
-        return Err(invalid(Some(buf), message));
-    }
-    if direction == Direction::Write
-        && let Err(error) = check_write_range(&**device, offset, len)
-    {
-        return Err(IoDone { token, buf: Some(buf), result: Err(error) });
-    }
-    let transfer = Transfer::new(direction, len);
-    Ok(InFlight { token, fd, work: Work::Transfer { direction, dsync, offset, buf, transfer } })
 }
 
 impl Ring for UringRing {
@@ -328,6 +292,8 @@ impl Ring for UringRing {
         // Before the completions are handled: from here on the owner looks at its mailbox again.
         self.bell.wake_up();
         self.reap(done);
+        // Of a ring that has just been given up.
+        done.append(&mut self.failed);
     }
 
     fn doorbell(&self) -> Arc<dyn Doorbell> {
@@ -336,6 +302,10 @@ impl Ring for UringRing {
 
     fn in_flight(&self) -> usize {
         self.occupied() + self.waiting.len() + self.failed.len()
+    }
+
+    fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
     }
 
     fn describe(&self) -> String {
@@ -352,6 +322,9 @@ impl Ring for UringRing {
 
 impl Drop for UringRing {
     fn drop(&mut self) {
+        if self.broken.is_some() {
+            return self.leave_to_kernel();
+        }
         self.waiting.clear();
         // The armed read of the doorbell is one of the things to reap.
         self.bell.signal();
@@ -361,16 +334,19 @@ impl Drop for UringRing {
             match self.ring.submit_and_wait(1) {
                 Ok(_) => retries = 0,
                 Err(_) if retries < IO_RETRIES_MAX => retries += 1,
-                Err(_) => {
-                    // The kernel may still write into these: better lost than freed.
-                    std::mem::forget(std::mem::take(&mut self.slots));
-                    std::mem::forget(std::mem::take(&mut self.bell_count));
-                    return;
+                Err(error) => {
+                    self.give_up(error.to_string());
+                    return self.leave_to_kernel();
                 }
             }
             self.reap(&mut done);
         }
     }
+}
+
+/// What the failure to make a ring means for whoever runs this machine.
+pub fn explain(error: &Error) -> Unavailable {
+    uring_setup::explain("setting up a ring", error)
 }
 
 /// Whether io_uring works here for these devices, and if not, why.
@@ -396,8 +372,7 @@ pub fn available(devices: &Devices) -> Result<(), Unavailable> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::thread;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     #[test]
     fn a_late_signal_of_the_bell_does_not_leave_the_sleep_without_one() {

@@ -92,6 +92,10 @@ fn an_interrupted_creation_is_undone_and_counts_as_no_store() {
     begin(dir.path(), &manifest).unwrap();
     make_tier_files(&resolved);
     fs::write(dir.path().join(TEMPORARY_FILE), "half a mani").unwrap();
+    let before = fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(load(dir.path()).unwrap(), None);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), before, "a look changes nothing");
+    tidy(dir.path(), &|_, _| panic!("no file lies elsewhere")).unwrap();
     assert_eq!(load(dir.path()).unwrap(), None);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     // And the creation can start anew.

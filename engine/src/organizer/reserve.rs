@@ -10,10 +10,6 @@ use crate::io::exec::Exec;
 use crate::limits::BUFFER_SIZE_MAX;
 use crate::tier::dram::VictimList;
 
-/// Below this part of the arena free, slots are taken out …
-const LOW_DIVISOR: u64 = 16;
-/// … until this part is.
-const HIGH_DIVISOR: u64 = 8;
 /// Bytes of slots that one sweep of a size looks at.
 const SWEEP_BYTES: usize = 256 << 10;
 /// Rounds without a find after which nothing more is clean: each cools what it meets, and a slot
@@ -34,16 +30,21 @@ pub async fn keep_slots_free(core: Arc<Core>, exec: Rc<dyn Exec>) {
         if dram.dirty_bytes() > dram.capacity() / 2 {
             core.dirty.iter().for_each(|queue| queue.hurry());
         }
-        if dram.free_bytes() < dram.capacity() / LOW_DIVISOR {
-            take_out(&core, &*exec).await;
+        let (low, high) = core.settings.dram_watermarks;
+        if dram.free_bytes() < free_bytes_at(high, dram.capacity()) {
+            take_out(&core, &*exec, free_bytes_at(low, dram.capacity())).await;
         }
         ticket.await;
     }
 }
 
-/// Takes cold, clean slots out until enough is free, or nothing more is to be had.
-async fn take_out(core: &Core, exec: &dyn Exec) {
-    let target = core.dram.capacity() / HIGH_DIVISOR;
+/// Bytes of the arena that are free when it is filled to a watermark.
+fn free_bytes_at(watermark: f64, capacity: u64) -> u64 {
+    capacity - (capacity as f64 * watermark) as u64
+}
+
+/// Takes cold, clean slots out until so many bytes are free, or nothing more is to be had.
+async fn take_out(core: &Core, exec: &dyn Exec, target: u64) {
     let mut empty_rounds = 0;
     while empty_rounds < EMPTY_ROUNDS_MAX && !core.organizer.is_stopping() {
         let mut evicted = 0;
@@ -102,6 +103,15 @@ pub async fn fault_ahead(core: Arc<Core>, exec: Rc<dyn Exec>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::default_watermarks;
+    use crate::types::TierKind;
+
+    #[test]
+    fn the_watermarks_say_how_much_is_free_and_the_default_ones_a_sixteenth_and_an_eighth() {
+        let (low, high) = default_watermarks(Some(TierKind::Dram));
+        assert_eq!([high, low].map(|share| free_bytes_at(share, 256 << 20)), [16 << 20, 32 << 20]);
+        assert_eq!([0.25, 1.0].map(|share| free_bytes_at(share, 8 << 20)), [6 << 20, 0]);
+    }
 
     #[test]
     fn sizes_grow_in_steps_smaller_than_those_of_the_classes() {

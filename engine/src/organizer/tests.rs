@@ -121,8 +121,23 @@ impl Exec for LogReader {
 }
 
 #[test]
-fn clean_slots_are_taken_out_of_a_full_arena() {
-    let world = World::new(10);
+fn clean_slots_are_taken_out_of_a_full_arena_down_to_the_low_watermark() {
+    for (low, high) in [(0.875, 0.9375), (0.4, 0.6)] {
+        let world = World::with_dram_watermarks(10, (low, high));
+        fill_with_clean_slots(&world);
+        let dram = &world.core.dram;
+        let free_at = |share: f64| (dram.capacity() as f64 * (1.0 - share)) as u64;
+        assert!(dram.free_bytes() < free_at(high));
+        let started = world.run(false);
+        let wanted = free_at(low);
+        world.run_until("the low watermark is reached", || dram.free_bytes() >= wanted);
+        assert!(world.core.organizer.stats().dram_evictions > 0);
+        assert!(dram.free_bytes() < wanted + dram.capacity() * 3 / 8, "and not much more");
+        world.stop(started);
+    }
+}
+
+fn fill_with_clean_slots(world: &World) {
     let dram = &world.core.dram;
     let mut id = 0;
     loop {
@@ -153,12 +168,6 @@ fn clean_slots_are_taken_out_of_a_full_arena() {
     }
     // The rest of the chunk of heads counts as free, too.
     while dram.alloc(Dram::head_len(5, 1)).is_some() {}
-    assert!(dram.free_bytes() < dram.capacity() / 16);
-    let started = world.run(false);
-    world.run_until("an eighth is free", || dram.free_bytes() >= dram.capacity() / 8);
-    assert!(world.core.organizer.stats().dram_evictions > 0);
-    assert!(dram.free_bytes() < dram.capacity() / 2, "and not much more");
-    world.stop(started);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::core::Core;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::buffer::AlignedBuf;
 use crate::io::runtime::Nanos;
 use crate::io::timers::{Sleep, Timers};
@@ -171,6 +171,7 @@ impl ShardIo {
     /// Returns whether there were any.
     pub fn turn(&self, wait: Wait, done: &mut Vec<IoDone>) -> bool {
         self.ring.borrow_mut().turn(wait, done);
+        self.poison_if_broken();
         let any = !done.is_empty();
         for IoDone { token, buf, result } in done.drain(..) {
             let slot = self
@@ -183,6 +184,17 @@ impl ShardIo {
             }
         }
         self.timers.fire() || any
+    }
+
+    /// Without its ring the shard can do nothing more. Before anybody hears of what failed with it:
+    /// this is the reason to tell.
+    fn poison_if_broken(&self) {
+        let ring = self.ring.borrow();
+        let Some(why) = ring.broken() else { return };
+        let message = format!(
+            "a shard's ring failed: {why}; reopen the store, with io = \"threads\" if it fails again"
+        );
+        self.core.poison(Error::new(ErrorKind::DeviceFailed, message));
     }
 
     fn finish(

@@ -94,8 +94,30 @@ fn names_of_nothing_are_told_apart_from_wrong_names() {
         ErrorKind::BucketExists,
         &["b"],
     );
-    let options = BucketOptions { buffer_size: Some(100_000), ..BucketOptions::default() };
-    expect(store.create_bucket("c", options).map(drop), ErrorKind::InvalidArgument, &["100000"]);
+}
+
+#[test]
+fn buffer_sizes_of_buckets_follow_the_rule_of_stores() {
+    let place = Place::new();
+    let store = place.open();
+    let make = |size| {
+        let options = BucketOptions { buffer_size: Some(size), ..BucketOptions::default() };
+        store.create_bucket(&format!("b{size}"), options)
+    };
+    for size in [0, 48 << 10, 100_000, (64 << 10) + 4096, 2 << 20] {
+        let says = ["buffer_size", "16KiB", "64KiB to 1MiB"];
+        expect(make(size).map(drop), ErrorKind::InvalidArgument, &says);
+        let configured = Config::builder().buffer_size(u64::from(size)).build();
+        expect(configured, ErrorKind::InvalidConfig, &says);
+    }
+    // Not a power of two.
+    let bucket = make(80 << 10).unwrap();
+    let value = vec![3; 300_000];
+    bucket.put(b"k", &value).unwrap();
+    bucket.put_at(b"k", 150_000, &[4; 100_000]).unwrap();
+    let found = bucket.get(b"k").unwrap();
+    assert!(found[..150_000] == value[..150_000] && found[150_000..250_000] == [4; 100_000]);
+    Config::builder().buffer_size("80KiB").build().unwrap();
 }
 
 #[test]

@@ -1,15 +1,13 @@
-//! Configurations, directories and locks that a store is not opened with.
+//! Configurations and directories that a store is not opened with.
 
 use std::fs::{self, Permissions};
-use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use isotherm::config::{Config, ConfigBuilder, Tier};
 use isotherm::{ErrorKind, Store};
 
-use crate::{Place, expect, small};
+use crate::{Place, as_user, expect, names_in, small};
 
 #[test]
 fn configurations_that_make_no_sense_are_refused() {
@@ -93,127 +91,43 @@ fn directories_that_are_missing_or_no_directories_are_refused() {
 
 #[test]
 fn a_directory_that_may_not_be_written_is_refused() {
-    // SAFETY: the call has no arguments and only reads the process's identity.
-    if unsafe { libc::geteuid() } == 0 {
-        // Permissions do not hold root; a file system without write access would.
-        let read_only = Path::new("/proc/isotherm-test");
-        assert!(Store::open(read_only, small().build().unwrap()).is_err());
-        return;
-    }
-    let place = Place::new();
-    let closed = place.path("closed");
-    fs::create_dir(&closed).unwrap();
-    fs::set_permissions(&closed, Permissions::from_mode(0o500)).unwrap();
-    let opened = Store::open(closed.join("store"), small().build().unwrap()).map(drop);
-    expect(opened, ErrorKind::PermissionDenied, &["closed"]);
-    expect(
-        Store::open(&closed, small().build().unwrap()).map(drop),
-        ErrorKind::PermissionDenied,
-        &["closed"],
-    );
+    as_user("opening::a_directory_that_may_not_be_written_is_refused", |place| {
+        let closed = place.path("closed");
+        fs::create_dir(&closed).unwrap();
+        fs::set_permissions(&closed, Permissions::from_mode(0o500)).unwrap();
+        for path in [closed.join("store"), closed.clone()] {
+            let opened = Store::open(path, small().build().unwrap()).map(drop);
+            expect(opened, ErrorKind::PermissionDenied, &["closed", "Permission denied"]);
+        }
+        assert_eq!(names_in(&closed), [""; 0]);
+    });
 }
 
 #[test]
-fn a_second_opener_is_told_who_has_the_store() {
-    let place = Place::new();
-    let store = place.open();
-    let pid = std::process::id().to_string();
-    place.refuses(ErrorKind::Locked, &[&pid]);
-    // The first one does not notice.
-    store.bucket("b").unwrap().put(b"k", b"v").unwrap();
-    store.close().unwrap();
-    place.open().close().unwrap();
-}
-
-#[test]
-fn an_opener_in_another_process_is_told_who_has_the_store() {
-    if let Ok(owner) = std::env::var("ISOTHERM_TEST_OWNER") {
-        let path = std::env::var("ISOTHERM_TEST_STORE").unwrap();
-        expect(Store::open(path, small().build().unwrap()).map(drop), ErrorKind::Locked, &[&owner]);
-        return;
-    }
-    let place = Place::new();
-    let store = place.open();
-    let test = "opening::an_opener_in_another_process_is_told_who_has_the_store";
-    let other = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads", "1"])
-        .env("ISOTHERM_TEST_STORE", place.store())
-        .env("ISOTHERM_TEST_OWNER", std::process::id().to_string())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&other.stdout);
-    assert!(other.status.success() && said.contains("1 passed"), "{said}");
-    store.close().unwrap();
-}
-
-#[test]
-fn a_dropped_store_and_a_dead_owner_leave_no_lock() {
-    if let Ok(path) = std::env::var("ISOTHERM_TEST_STORE") {
-        own_until_killed(&path);
-    }
-    let place = Place::new();
-    drop(place.open());
-    let test = "opening::a_dropped_store_and_a_dead_owner_leave_no_lock";
-    let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads", "1"])
-        .env("ISOTHERM_TEST_STORE", place.store())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = Vec::new();
-    let mut out = owner.stdout.take().unwrap();
-    while !said.ends_with(b"it is open\n") {
-        let mut byte = [0];
-        assert_eq!(out.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&said));
-        said.push(byte[0]);
-    }
-    place.refuses(ErrorKind::Locked, &[&owner.id().to_string()]);
-    owner.kill().unwrap();
-    owner.wait().unwrap();
-    place.open().close().unwrap();
-}
-
-/// The other process of the test above.
-fn own_until_killed(path: &str) -> ! {
-    let _store = Store::open(path, small().build().unwrap()).unwrap();
-    println!("it is open");
-    std::io::stdout().flush().unwrap();
-    loop {
-        std::thread::park();
-    }
-}
-
-#[test]
-fn an_interrupted_creation_is_undone() {
-    let place = Place::filled();
-    // As if the process had died before the last step: the manifest still has its other name.
-    fs::rename(place.store().join("STORE"), place.store().join("STORE.creating")).unwrap();
-    let store = place.open();
-    assert!(store.list_buckets().unwrap().is_empty());
-    store.bucket("b").unwrap().put(b"small", b"value").unwrap();
-    store.close().unwrap();
-    assert!(!place.store().join("STORE.creating").exists());
-}
-
-#[test]
-fn a_creation_that_died_before_its_tiers_were_made_is_undone() {
-    let place = Place::filled();
-    fs::rename(place.store().join("STORE"), place.store().join("STORE.creating")).unwrap();
-    fs::remove_file(place.store().join("hdd0.tier")).unwrap();
-    place.open().close().unwrap();
-    let place = Place::new();
-    fs::create_dir(place.store()).unwrap();
-    fs::write(place.store().join("STORE.tmp"), b"half of a manif").unwrap();
-    place.open().close().unwrap();
-}
-
-#[test]
-fn a_store_without_its_manifest_is_not_overwritten() {
-    let place = Place::filled();
-    let manifest = fs::read(place.store().join("STORE")).unwrap();
-    fs::remove_file(place.store().join("STORE")).unwrap();
-    assert!(Store::open(place.store(), small().build().unwrap()).is_err());
-    fs::write(place.store().join("STORE"), manifest).unwrap();
-    place.require_intact();
+fn a_store_that_may_not_be_written_can_be_read() {
+    as_user("opening::a_store_that_may_not_be_written_can_be_read", |place| {
+        place.fill();
+        let set = |name: &str, mode| {
+            fs::set_permissions(place.store().join(name), Permissions::from_mode(mode)).unwrap();
+        };
+        for lock_is_there in [true, false] {
+            if !lock_is_there {
+                fs::remove_file(place.store().join("LOCK")).unwrap();
+            }
+            let before = names_in(&place.store());
+            before.iter().for_each(|name| set(name, 0o400));
+            set(".", 0o500);
+            let store = Store::open(place.store(), small().read_only(true).build().unwrap());
+            let store = store.unwrap();
+            assert!(store.info().read_only.is_some());
+            let bucket = store.open_bucket("b").unwrap();
+            assert!(bucket.get(b"large").unwrap() == vec![7; 3 << 20]);
+            store.close().unwrap();
+            place.refuses(ErrorKind::PermissionDenied, &["LOCK"]);
+            assert_eq!(names_in(&place.store()), before);
+            set(".", 0o700);
+            before.iter().for_each(|name| set(name, 0o600));
+        }
+        place.require_intact();
+    });
 }

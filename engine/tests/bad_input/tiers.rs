@@ -1,7 +1,6 @@
 //! Tier files that are not those of the store, or not as it left them.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 use isotherm::config::{Config, ConfigBuilder, Tier};
@@ -96,18 +95,31 @@ fn a_newer_format_is_refused_and_says_which() {
 #[test]
 fn superblocks_that_are_damaged_are_refused_and_one_of_two_is_enough() {
     let place = Place::filled();
-    let nvme = place.store().join("nvme0.tier");
-    let mut file = OpenOptions::new().read(true).write(true).open(&nvme).unwrap();
-    let mut first = vec![0; 1 << 20];
-    file.read_exact(&mut first).unwrap();
-    let mut write = |bytes: &[u8]| {
-        file.seek(SeekFrom::Start(0)).unwrap();
-        file.write_all(bytes).unwrap();
-    };
-    write(&vec![0xA5; 1 << 20]);
-    place.refuses(ErrorKind::Format, &["nvme0.tier"]);
-    write(&first);
-    place.require_intact();
+    for name in ["nvme0.tier", "hdd0.tier"] {
+        // The open writes one slot and its close the other: both are in use.
+        place.require_intact();
+        let file =
+            OpenOptions::new().read(true).write(true).open(place.store().join(name)).unwrap();
+        let [first, second] = SUPERBLOCK_SLOTS.map(|at| {
+            let mut bytes = [0; SUPERBLOCK_LEN];
+            file.read_exact_at(&mut bytes, at).unwrap();
+            assert!(Superblock::decode(&bytes).is_ok(), "slot {at} of {name} is in use");
+            bytes
+        });
+        let damage = |at| file.write_all_at(&[0xA5; SUPERBLOCK_LEN], at).unwrap();
+        let mend = || {
+            file.write_all_at(&first, SUPERBLOCK_SLOTS[0]).unwrap();
+            file.write_all_at(&second, SUPERBLOCK_SLOTS[1]).unwrap();
+        };
+        SUPERBLOCK_SLOTS.into_iter().for_each(damage);
+        place.refuses(ErrorKind::Format, &[name]);
+        mend();
+        for at in SUPERBLOCK_SLOTS {
+            // The next open mends it: each is the only one once.
+            damage(at);
+            place.require_intact();
+        }
+    }
 }
 
 #[test]

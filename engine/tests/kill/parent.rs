@@ -10,6 +10,7 @@ use isotherm::{ErrorKind, ScanRange};
 
 use crate::journal::{self, Event};
 use crate::oracle::Oracle;
+use crate::support::backend;
 use crate::support::rng::Rng;
 use crate::writer::{self, Order};
 
@@ -38,6 +39,9 @@ struct Tally {
 
 pub fn run(name: &str, io: IoChoice, kills: u64) {
     let seed = crate::setting("ISOTHERM_SEED", 1);
+    if io == IoChoice::Auto {
+        backend::announce("the kill test");
+    }
     let directory = tempfile::tempdir().unwrap();
     let mut rng = Rng::new(seed);
     let mut oracle = Oracle::default();

@@ -9,6 +9,7 @@ use isotherm::{Bucket, Durability, ErrorKind, PutOptions, Scope, Store};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::journal::{Event, Journal, Kind};
+use crate::support::backend;
 use crate::support::content::fill;
 use crate::support::rng::Rng;
 
@@ -76,7 +77,9 @@ pub fn open(directory: &Path, io: IoChoice, shards: u16) -> Store {
         .page_extents(2)
         .build()
         .unwrap();
-    Store::open(directory.join("store"), config).unwrap()
+    let store = Store::open(directory.join("store"), config).unwrap();
+    backend::require(io, &store.info());
+    store
 }
 
 pub fn bucket(store: &Store) -> Bucket {

@@ -11,6 +11,7 @@ use isotherm::io::runtime::Runtime;
 use crate::TellSeed;
 use crate::caller::{Caller, Plan};
 use crate::session::{Mode, Session};
+use crate::support::backend;
 use crate::support::rng::Rng;
 use crate::support::seccomp::DENIED;
 use crate::tally::Tally;
@@ -46,6 +47,9 @@ pub fn run(name: &'static str, io: IoChoice, operations: u64) {
     let mut tally = Tally::default();
     let mut backends = (String::new(), String::new());
     let start = Instant::now();
+    if io == IoChoice::Auto {
+        backend::announce(name);
+    }
     for open in 0..OPENS {
         if open > 0 {
             tally.reopens += 1;
@@ -61,6 +65,7 @@ pub fn run(name: &'static str, io: IoChoice, operations: u64) {
         tally.operations += part * u64::from(CALLERS);
         callers = run_beside_each_other(callers, &session, part, open + 1 == OPENS);
         let info = session.store.info();
+        backend::require(io, &info);
         backends = (info.io_backend, info.organizer_backend);
         tally.add(&session.store.stats());
         session.store.close().unwrap();

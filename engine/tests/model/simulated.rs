@@ -65,7 +65,7 @@ fn tier(kind: TierKind, number: usize, capacity: u64) -> ResolvedTier {
 
 fn config(shards: usize) -> ResolvedConfig {
     ResolvedConfig {
-        dram: Some(ResolvedDram { capacity: DRAM, watermark_low: 0.8, watermark_high: 0.9 }),
+        dram: Some(ResolvedDram { capacity: DRAM, watermark_low: 0.875, watermark_high: 0.9375 }),
         devices: vec![tier(TierKind::Nvme, 0, NVME), tier(TierKind::Hdd, 1, HDD)],
         shards,
         buffer_size: 1 << 20,

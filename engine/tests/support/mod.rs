@@ -1,5 +1,6 @@
 //! What the behaviour tests share.
 
+pub mod backend;
 pub mod content;
 pub mod rng;
 pub mod seccomp;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buckets::Buckets;
-use crate::config::OrganizerChoice;
+use crate::config::{OrganizerChoice, default_watermarks};
 use crate::core::{BufferName, Core, Parts, Request, Settings};
 use crate::index::state::{BlobState, Buffer, Checks, Value, checksums};
 use crate::index::table::{BufferTable, from_record};
@@ -76,6 +76,10 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64) -> World {
+        World::with_dram_watermarks(seed, default_watermarks(Some(TierKind::Dram)))
+    }
+
+    pub(super) fn with_dram_watermarks(seed: u64, dram_watermarks: (f64, f64)) -> World {
         let sim = SimWorld::new(seed);
         let runtime = Runtime::Sim(sim.clone());
         let devices: Devices =
@@ -106,6 +110,7 @@ impl World {
                 checksum_at_entry: false,
                 page_extents: PAGE_EXTENTS_DEFAULT,
                 memory_budget: 1 << 30,
+                dram_watermarks,
                 read_only: None,
             },
             first_version: Version::first_of(Epoch(1)),
