@@ -4,11 +4,13 @@
 //! call waits for it on the calling thread. What DRAM answers never waits and never changes
 //! threads. [`edit`]: what is done to a blob. [`admission`]: what it will take. [`memory`]: changes
 //! at Memory level. [`change`]: all others; [`paged`]: those of large maps. [`read`]: gets. [`room`]:
-//! slots. [`scan`]: listing. [`queue`]: asynchronous operations and their completions.
+//! slots. [`scan`]: listing. [`queue`]: asynchronous operations;
+//! `completions`: those that have ended, and who waits for them.
 
 pub mod admission;
 pub mod bucket;
 pub mod change;
+mod completions;
 pub mod edit;
 pub mod memory;
 pub mod operation;

@@ -11,8 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::shard::ShardContext;
 
 /// Runs on a shard.
-pub(super) async fn serve(context: Rc<ShardContext>, mut operation: Operation, duty: Duty) {
-    if duty.is_cancelled() {
+pub(super) async fn serve(context: Rc<ShardContext>, mut operation: Operation, mut duty: Duty) {
+    if !duty.begin() {
         let cancelled = Error::new(ErrorKind::Cancelled, "cancelled before it began");
         return duty.complete_on(&context, operation.memory, Err(cancelled));
     }
