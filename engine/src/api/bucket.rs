@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::api::change;
 use crate::api::edit::{Changed, Edit};
+use crate::api::held;
 use crate::api::memory::{self, Outcome};
 use crate::api::read::{self, Got, Reader};
 use crate::api::scan::{Cursor, ScanItem, ScanRange};
@@ -191,6 +192,17 @@ impl Bucket {
     /// wholly or not at all.
     #[doc(hidden)]
     pub async fn edit(&self, key: &[u8], edit: Edit<'_>, options: PutOptions) -> Result<Changed> {
+        self.edit_by(key, edit, options, Reader::Caller).await
+    }
+
+    /// [`edit`](Self::edit), where `reader` reads what the change needs of the value before.
+    pub(super) async fn edit_by(
+        &self,
+        key: &[u8],
+        edit: Edit<'_>,
+        options: PutOptions,
+        reader: Reader<'_>,
+    ) -> Result<Changed> {
         let level = self.check_edit(key, edit, options)?;
         let data = edit.data();
         let _operation = self.core.begin_operation()?;
@@ -198,7 +210,7 @@ impl Bucket {
         let sampled = level > Durability::Memory
             || self.core.counters.memory_puts.add_one().is_multiple_of(SAMPLE);
         let start = sampled.then(|| self.core.runtime.now());
-        let changed = self.run(key, edit, level).await?;
+        let changed = self.run(key, edit, level, reader).await?;
         self.core.counters.put_bytes.add(data.len() as u64);
         if let Some(start) = start {
             self.core.counters.put.record(self.core.runtime.now().since(start));
@@ -248,7 +260,13 @@ impl Bucket {
         self.level(options)
     }
 
-    async fn run(&self, key: &[u8], edit: Edit<'_>, level: Durability) -> Result<Changed> {
+    async fn run(
+        &self,
+        key: &[u8],
+        edit: Edit<'_>,
+        level: Durability,
+        reader: Reader<'_>,
+    ) -> Result<Changed> {
         if level == Durability::Memory {
             match memory::change(&self.core, &self.state, key, edit).await? {
                 Outcome::Done(changed) => return Ok(changed),
@@ -262,7 +280,8 @@ impl Bucket {
                 }
             }
         }
-        change::change(&self.core, &self.state, key, edit, level.max(Durability::Written)).await
+        let level = level.max(Durability::Written);
+        change::change(&self.core, &self.state, key, edit, level, reader).await
     }
 
     pub(super) fn core(&self) -> &Arc<Core> {
@@ -366,7 +385,7 @@ impl Bucket {
             Target::Part(dst) | Target::Whole(dst) => offset.saturating_add(dst.len() as u64),
             Target::Grow(_) => u64::MAX,
         };
-        let Some(held) = read::hold(&self.core, &self.state, key, offset..end) else {
+        let Some(held) = held::hold(&self.core, &self.state, key, offset..end) else {
             return Err(change::not_found(&self.state, key));
         };
         let value_len = held.state.len;
@@ -477,7 +496,7 @@ impl Bucket {
     /// Where every slice of a value lies, in order. Holes lie nowhere.
     pub fn locate(&self, key: &[u8]) -> Result<Vec<BufferPlace>> {
         self.check(key)?;
-        let Some(held) = read::hold(&self.core, &self.state, key, 0..u64::MAX) else {
+        let Some(held) = held::hold(&self.core, &self.state, key, 0..u64::MAX) else {
             return Err(change::not_found(&self.state, key));
         };
         let now = self.core.runtime.now();

@@ -46,7 +46,7 @@ pub(super) async fn run(operation: &mut Operation, reader: Reader<'_>) -> Result
         (Action::GetAt(offset), into) => (offset, Target::Part(into.as_mut_slice())),
         (change, memory) => {
             let edit = edit(change, memory);
-            return Ok(changed_by(edit, bucket.edit(key, edit, *options).await?));
+            return Ok(changed_by(edit, bucket.edit_by(key, edit, *options, reader).await?));
         }
     };
     Ok(got_by(*action, bucket.read_with(key, offset, target, reader).await?))
