@@ -313,3 +313,28 @@ fn bytes_that_changed_in_memory_since_they_were_put_do_not_enter_a_logged_change
         sim.store.close().unwrap();
     }
 }
+
+#[test]
+fn appends_to_a_blob_in_dram_alone_go_on_for_ever() {
+    let sim = SimStore::new(12, ResolvedConfig { devices: Vec::new(), ..config(1) });
+    let bucket = sim.bucket("b");
+    let mut model = Vec::new();
+    for n in 0..100_000_u64 {
+        let bytes = [&n.to_le_bytes()[..], b".."].concat();
+        assert_eq!(bucket.append_with(b"log", &bytes, in_dram()).unwrap(), model.len() as u64);
+        model.extend_from_slice(&bytes);
+        if n % 3 == 0 {
+            let at = (n * 7919 % model.len() as u64) as usize;
+            let end = (at + 5).min(model.len());
+            bucket.put_at_with(b"log", at as u64, &bytes[..end - at], in_dram()).unwrap();
+            model[at..end].copy_from_slice(&bytes[..end - at]);
+        }
+    }
+    assert!(bucket.get(b"log").unwrap() == model);
+    assert!(bucket.stat(b"log").unwrap().buffers <= SLICES_PER_SPAN_MAX as u64);
+    sim.store.close().unwrap();
+}
+
+fn in_dram() -> PutOptions {
+    at(Durability::Memory)
+}
