@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use isotherm::config::{Config, Tier};
 use isotherm::{
-    Action, Bucket, Completion, Durability, ErrorKind, OpId, OpMemory, Operation, PutOptions,
-    Queue, Store,
+    Action, Bucket, Completion, Durability, ErrorKind, OpMemory, Operation, PutOptions, Queue,
+    Store,
 };
 
 fn open(directory: &tempfile::TempDir, dram: &str) -> Store {
@@ -151,26 +151,47 @@ fn a_wait_ends_when_its_time_is_over_or_nothing_is_under_way() {
 }
 
 #[test]
-fn an_operation_cancelled_before_it_begins_changes_nothing() {
+fn waiters_on_several_threads_all_end() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory, "8MiB");
     let bucket = store.bucket("b").unwrap();
     let queue = store.queue(8).unwrap();
-    let first = queue.submit(Operation::put(&bucket, b"a", vec![1; 9])).unwrap();
-    queue.cancel(OpId(first.0 + 1));
-    let second = queue.submit(Operation::put(&bucket, b"b", vec![2; 9])).unwrap();
-    let results: HashMap<OpId, _> = drain(&queue)
-        .into_iter()
-        .map(|done| (done.id, done.result.map_err(|e| e.kind())))
-        .collect();
-    assert!(results[&first].is_ok());
-    assert_eq!(results[&second], Err(ErrorKind::Cancelled));
-    assert!(bucket.exists(b"a").unwrap() && !bucket.exists(b"b").unwrap());
-    // Too late, or never heard of: nothing happens.
-    queue.cancel(first);
-    queue.cancel(OpId(1 << 40));
-    queue.submit(Operation::get(&bucket, b"a")).unwrap();
-    assert!(drain(&queue)[0].result.is_ok());
+    for round in 0..300 {
+        for n in 0..3 {
+            queue.submit(Operation::put(&bucket, &key(n), value(round, 100))).unwrap();
+        }
+        let wait = |min: usize| {
+            let mut ended = Vec::new();
+            queue.wait(min, min, Some(Duration::from_secs(20)), &mut ended)
+        };
+        let counts = thread::scope(|scope| {
+            let two = scope.spawn(|| wait(2));
+            let one = scope.spawn(|| wait(1));
+            (one.join().unwrap(), two.join().unwrap())
+        });
+        assert_eq!(counts, (1, 2), "round {round}");
+    }
+    drop(queue);
+    store.close().unwrap();
+}
+
+#[test]
+fn what_is_cancelled_in_time_changes_nothing_and_the_rest_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory, "8MiB");
+    let bucket = store.bucket("b").unwrap();
+    let queue = store.queue(256).unwrap();
+    for n in 0..256 {
+        let id = queue.submit(Operation::put(&bucket, &key(n), value(n, 9)).tagged(n)).unwrap();
+        queue.cancel(id);
+    }
+    for done in drain(&queue) {
+        let is_there = bucket.exists(&key(done.user_data)).unwrap();
+        match done.result.map_err(|error| error.kind()) {
+            Ok(_) => assert!(is_there),
+            Err(kind) => assert_eq!((kind, is_there), (ErrorKind::Cancelled, false)),
+        }
+    }
 }
 
 #[test]

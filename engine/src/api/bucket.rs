@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::api::change;
 use crate::api::edit::{Changed, Edit};
+use crate::api::held;
 use crate::api::memory::{self, Outcome};
 use crate::api::read::{self, Got, Reader};
 use crate::api::scan::{Cursor, ScanItem, ScanRange};
@@ -192,6 +193,17 @@ impl Bucket {
     /// wholly or not at all.
     #[doc(hidden)]
     pub async fn edit(&self, key: &[u8], edit: Edit<'_>, options: PutOptions) -> Result<Changed> {
+        self.edit_by(key, edit, options, Reader::Caller).await
+    }
+
+    /// [`edit`](Self::edit), where `reader` reads what the change needs of the value before.
+    pub(super) async fn edit_by(
+        &self,
+        key: &[u8],
+        edit: Edit<'_>,
+        options: PutOptions,
+        reader: Reader<'_>,
+    ) -> Result<Changed> {
         let level = self.check_edit(key, edit, options)?;
         let _operation = self.core.begin_operation()?;
         let _change = self.state.begin_change()?;
@@ -208,7 +220,7 @@ impl Bucket {
             counters.memory_fallbacks.fetch_add(1, Ordering::Relaxed);
         }
         let (start, level) = (runtime.now(), level.max(Durability::Written));
-        let changed = change::change(&self.core, &self.state, key, edit, level).await?;
+        let changed = change::change(&self.core, &self.state, key, edit, level, reader).await?;
         counters.logged_put_bytes.fetch_add(edit.data().len() as u64, Ordering::Relaxed);
         counters.put.record(runtime.now().since(start));
         Ok(changed)
@@ -372,7 +384,7 @@ impl Bucket {
             Target::Part(dst) | Target::Whole(dst) => offset.saturating_add(dst.len() as u64),
             Target::Grow(_) => u64::MAX,
         };
-        let Some(held) = read::hold(&self.core, &self.state, key, offset..end) else {
+        let Some(held) = held::hold(&self.core, &self.state, key, offset..end) else {
             return Err(change::not_found(&self.state, key));
         };
         let value_len = held.state.len;
@@ -507,7 +519,7 @@ impl Bucket {
     /// Where every slice of a value lies, in order. Holes lie nowhere.
     pub fn locate(&self, key: &[u8]) -> Result<Vec<BufferPlace>> {
         self.check(key)?;
-        let Some(held) = read::hold(&self.core, &self.state, key, 0..u64::MAX) else {
+        let Some(held) = held::hold(&self.core, &self.state, key, 0..u64::MAX) else {
             return Err(change::not_found(&self.state, key));
         };
         let now = self.core.runtime.now();

@@ -12,8 +12,10 @@ use std::sync::atomic::Ordering;
 
 use crate::api::admission::{Reservation, check_index_room, device_bytes};
 use crate::api::edit::{Changed, Edit, pieces};
+use crate::api::held::{self, Held};
 use crate::api::paged;
-use crate::api::read::{self, Held, Reader};
+use crate::api::predecessor;
+use crate::api::read::{self, Reader};
 use crate::buckets::BucketState;
 use crate::core::{
     BufferName, Change, Commit, Core, DramImage, NewBuffer, Origin, Payload, Request, Source,
@@ -27,10 +29,9 @@ use crate::io::wait::{Receiver, oneshot};
 use crate::limits::{BLOCK, INLINE_MAX, INLINE_RECORD_MAX};
 use crate::paging::write::Material;
 use crate::shard::apply::release_claim;
-use crate::tier::dram::{DirRange, Dram, Fresh, OwnedPin};
-use crate::tier::space::footprint;
+use crate::tier::dram::{DirRange, Dram, Fresh};
 use crate::tier::written::WrittenBytes;
-use crate::types::{BufferId, Durability, Location, Place, TierId, Version};
+use crate::types::{BufferId, Durability, Location, TierId, Version};
 
 /// Slices of buffers that one buffer's span of a value may be made of; beyond, it is rewritten.
 pub const SLICES_PER_SPAN_MAX: usize = 32;
@@ -43,7 +44,7 @@ const PIECES_IN_FLIGHT: usize = 16;
 
 /// A key that this operation alone may change.
 pub(super) struct Claim<'a> {
-    core: &'a Core,
+    pub(super) core: &'a Core,
     pub(super) hash: u64,
     pub(super) bucket: &'a BucketState,
     pub(super) key: Arc<[u8]>,
@@ -54,6 +55,8 @@ pub(super) struct Claim<'a> {
     pub(super) before: BlobState,
     /// Whether a write-behind of the key is under way.
     pub(super) writing_behind: bool,
+    /// Who reads the predecessor's bytes from devices.
+    pub(super) reader: Reader<'a>,
     /// Device space for what is written beside the caller's bytes.
     reserved: Vec<Reservation<'a>>,
     armed: bool,
@@ -77,38 +80,8 @@ impl<'a> Claim<'a> {
         let (entry, dir) = stripe.get_with_dir(self.hash, self.bucket.id, &self.key);
         let Some(entry) = entry else { fail!(Internal, "a claimed entry is gone") };
         let (key, state) = (entry.key.clone(), entry.visible.clone());
-        Ok(read::hold_state(core, dir, self.bucket, self.hash, key, state, range))
+        Ok(held::hold_state(core, dir, self.bucket, self.hash, key, state, range))
     }
-
-    /// A buffer of the predecessor, as it is now.
-    pub(super) fn predecessor(&self, id: BufferId) -> Result<Predecessor> {
-        let core = self.core;
-        let mut stripe = core.index.lock(self.hash);
-        let entry = stripe.get(self.hash, self.bucket.id, &self.key);
-        let lone = entry.and_then(|entry| entry.visible.lone().filter(|lone| lone.id == id));
-        let is_lone = lone.is_some();
-        let Some(buffer) = lone.cloned().or_else(|| core.table.get(id)) else {
-            fail!(Internal, "buffer {} of a claimed blob is gone", id.0)
-        };
-        match buffer.location.place() {
-            Place::Device { .. } if is_lone => Ok(Predecessor::Lone(buffer)),
-            Place::Device { .. } => Ok(Predecessor::Known),
-            Place::Dram(slot) => match core.dram.pin_owned(slot) {
-                Some(pin) => Ok(Predecessor::Dirty(pin)),
-                None => fail!(Internal, "dirty buffer {} is not resident", id.0),
-            },
-        }
-    }
-}
-
-/// What the log knows of a predecessor's buffer.
-pub(super) enum Predecessor {
-    /// Nothing: its bytes are in a slot alone.
-    Dirty(OwnedPin),
-    /// It is the whole value, and stands in no table.
-    Lone(Buffer),
-    /// All.
-    Known,
 }
 
 impl Drop for Claim<'_> {
@@ -119,7 +92,12 @@ impl Drop for Claim<'_> {
     }
 }
 
-async fn claim<'a>(core: &'a Core, bucket: &'a BucketState, key: &[u8]) -> Result<Claim<'a>> {
+async fn claim<'a>(
+    core: &'a Core,
+    bucket: &'a BucketState,
+    key: &[u8],
+    reader: Reader<'a>,
+) -> Result<Claim<'a>> {
     let hash = core.index.hash(bucket.id, key);
     loop {
         let released = core.index.stripe(hash).released.ticket();
@@ -138,6 +116,7 @@ async fn claim<'a>(core: &'a Core, bucket: &'a BucketState, key: &[u8]) -> Resul
                     version,
                     before: entry.visible.clone(),
                     writing_behind: entry.writing_behind,
+                    reader,
                     reserved: Vec::new(),
                     armed: true,
                 });
@@ -161,13 +140,14 @@ impl Draft {
     }
 }
 
-/// Runs an edit at Written or Durable level.
+/// Runs an edit at Written or Durable level. What it needs of the predecessor, `reader` reads.
 pub async fn change(
     core: &Arc<Core>,
     bucket: &BucketState,
     key: &[u8],
     edit: Edit<'_>,
     level: Durability,
+    reader: Reader<'_>,
 ) -> Result<Changed> {
     let buffer_size = bucket.buffer_size(core);
     check_index_room(core, key, edit, buffer_size)?;
@@ -181,7 +161,7 @@ pub async fn change(
             Some(Reservation::take(core, bytes).await?)
         }
     };
-    let mut claim = claim(core, bucket, key).await?;
+    let mut claim = claim(core, bucket, key, reader).await?;
     let before = &claim.before;
     if edit.wants_blob() && !before.exists() {
         return Err(not_found(bucket, key));
@@ -282,7 +262,7 @@ async fn complete(
     if draft.extents.len() > core.settings.inline_extents_max() {
         return paged::from_memory(core, bucket, claim, draft, len).await;
     }
-    let foreign = add_predecessors(core, claim, &mut draft).await?;
+    let foreign = predecessor::add(core, claim, &mut draft).await?;
     // A blob that was absent is no base: recovery knows nothing of it.
     let before = &claim.before;
     let has_base = before.exists() && !foreign && !claim.writing_behind;
@@ -347,10 +327,11 @@ async fn read_span(
 ) -> Result<Vec<u8>> {
     let mut bytes = vec![0; (span.end - span.start) as usize];
     let held = claim.hold(span.clone())?;
+    claim.check_entered(extents::clip(&claim.before.extents_in_memory(), span.clone()))?;
     let old = span.start..span.end.min(held.state.len);
     if old.start < old.end {
         let target = &mut bytes[..(old.end - old.start) as usize];
-        read::read_held(core, bucket, &held, old, target, Reader::Caller).await?;
+        read::read_held(core, bucket, &held, old, target, claim.reader).await?;
     }
     for extent in extents::clip(&draft.extents, span.clone()) {
         let Some(new) = draft.buffers.iter().find(|new| new.buffer.id == extent.buffer) else {
@@ -365,7 +346,8 @@ async fn read_span(
             }
             _ => {
                 let from = extent.buffer_offset;
-                read::read_buffer(core, bucket, &held, &new.buffer, from, target)?;
+                read::read_buffer(core, bucket, &held, &new.buffer, from, target, claim.reader)
+                    .await?;
             }
         }
     }
@@ -377,47 +359,6 @@ async fn read_span(
 fn drop_unnamed(draft: &mut Draft) {
     let named: HashSet<BufferId> = draft.extents.iter().map(|extent| extent.buffer).collect();
     draft.buffers.retain(|new| named.contains(&new.buffer.id));
-}
-
-/// Defines what the log does not know of the predecessor's buffers that stay. Returns whether
-/// there were any: the record is no difference against the logged state then.
-async fn add_predecessors(
-    core: &Arc<Core>,
-    claim: &mut Claim<'_>,
-    draft: &mut Draft,
-) -> Result<bool> {
-    let mut foreign = false;
-    let mut inline_bytes = 0;
-    let new: Vec<BufferId> = draft.buffers.iter().map(|new| new.buffer.id).collect();
-    let mut old: Vec<BufferId> = draft.extents.iter().map(|extent| extent.buffer).collect();
-    old.sort_unstable();
-    old.dedup();
-    old.retain(|id| !new.contains(id));
-    for id in old {
-        let pin = match claim.predecessor(id)? {
-            Predecessor::Known => continue,
-            Predecessor::Lone(buffer) => {
-                foreign = true;
-                draft.buffers.push(NewBuffer { buffer, source: Source::Inherited });
-                continue;
-            }
-            Predecessor::Dirty(pin) => pin,
-        };
-        foreign = true;
-        // A copy: nothing is pinned while this waits for room.
-        let bytes = pin.to_vec();
-        drop(pin);
-        if claim.writing_behind {
-            // What is set aside for the dirty buffer goes to its write-behind.
-            claim.reserve(footprint(bytes.len() as u32)).await?;
-        }
-        let first = draft.extents.iter().find(|extent| extent.buffer == id);
-        let offset = first.map_or(0, |extent| extent.value_offset);
-        let inline = may_ride_inline(&mut inline_bytes, bytes.len());
-        let written = start_piece(core, claim, id, offset, &bytes, true, inline).await;
-        draft.buffers.push(written.finish().await?);
-    }
-    Ok(foreign)
 }
 
 /// Whether a buffer of `len` bytes rides in the batch beside what its record carries already: a
@@ -432,7 +373,7 @@ pub fn may_ride_inline(carried: &mut usize, len: usize) -> bool {
 
 /// A piece on its way to a device.
 pub(super) struct Started {
-    buffer: Buffer,
+    pub(super) buffer: Buffer,
     state: StartedState,
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::api::admission::check_index_room;
 use crate::api::change::{allows_memory_edit, crowded_spans, not_found};
 use crate::api::edit::{Changed, Edit, pieces};
+use crate::api::merge::Surroundings;
 use crate::api::room;
 use crate::buckets::BucketState;
 use crate::core::Core;
@@ -173,6 +174,8 @@ struct Base {
     version: Version,
     len: u64,
     ranges: usize,
+    /// Old bytes that the change takes along.
+    surroundings: Option<Surroundings>,
 }
 
 fn attempt(
@@ -191,7 +194,7 @@ fn attempt(
     core.dram.expect_head(hash);
     let base = match edit {
         Edit::Replace(_) => None,
-        _ => match look(core, bucket, hash, key, edit)? {
+        _ => match look(core, bucket, hash, key, edit, buffer_size)? {
             Looked::Base(base) => Some(base),
             Looked::Attempt(attempt) => return Ok(attempt),
         },
@@ -200,7 +203,15 @@ fn attempt(
     let (cut, len) = edit.effect(len_before)?;
     let offset = if matches!(edit, Edit::Replace(_)) { 0 } else { cut.start };
     let old_ranges = if matches!(edit, Edit::Delete) { 0 } else { old_ranges };
-    let Some(staged) = Staged::prepare(core, key, offset, data, buffer_size, old_ranges) else {
+    let prepare =
+        |from, data: &[u8]| Staged::prepare(core, key, from, data, buffer_size, old_ranges);
+    // Where there is no room to merge, there may be some for one slice more.
+    let surroundings = base.as_ref().and_then(|base| base.surroundings.as_ref());
+    let merged = surroundings.and_then(|old| old.merge(&cut, data)).and_then(|(whole, bytes)| {
+        let staged = prepare(whole.start, &bytes)?;
+        Some((whole, staged))
+    });
+    let Some((cut, staged)) = merged.or_else(|| Some((cut, prepare(offset, data)?))) else {
         return Ok(Attempt::RunAsWritten);
     };
     core.dram.expect_slot(hash, key.len());
@@ -220,11 +231,12 @@ enum Looked {
 
 /// The present state, as far as preparing needs it.
 fn look(
-    core: &Core,
+    core: &Arc<Core>,
     bucket: &BucketState,
     hash: u64,
     key: &[u8],
     edit: Edit<'_>,
+    buffer_size: u32,
 ) -> Result<Looked> {
     let mut stripe = core.index.lock(hash);
     let (entry, dir) = stripe.get_with_dir(hash, bucket.id, key);
@@ -232,7 +244,8 @@ fn look(
         if edit.wants_blob() {
             return Err(not_found(bucket, key));
         }
-        return Ok(Looked::Base(Base { version: Version(0), len: 0, ranges: 0 }));
+        let (version, surroundings) = (Version(0), None);
+        return Ok(Looked::Base(Base { version, len: 0, ranges: 0, surroundings }));
     };
     if entry.claimed {
         return Ok(Looked::Attempt(Attempt::Claimed));
@@ -241,7 +254,12 @@ fn look(
         return Ok(Looked::Attempt(Attempt::RunAsWritten));
     }
     let ranges = core.dram.lookup(dir, hash, bucket.id, key).map_or(0, |head| head.range_count());
-    Ok(Looked::Base(Base { version: entry.visible.version, len: entry.visible.len, ranges }))
+    let BlobState { version, len, .. } = entry.visible;
+    let surroundings = match edit.data().is_empty() || core.is_persistent() {
+        true => None,
+        false => Surroundings::of(core, dir, bucket, entry, &edit.effect(len)?.0, buffer_size),
+    };
+    Ok(Looked::Base(Base { version, len, ranges, surroundings }))
 }
 
 struct Publication<'a, 'e> {
@@ -360,7 +378,7 @@ fn edited(
 ) -> Option<Value> {
     let inserted: Vec<Extent> = staged.buffers().map(|(_, extent)| extent).collect();
     let extents = extents::splice(&entry.visible.extents_in_memory(), cut.clone(), &inserted, len);
-    // Without devices there is no other level to run at, and no read that slices slow down.
+    // Without devices there is no other level to run at: see `merge`.
     if core.is_persistent() && !crowded_spans(&extents, cut, buffer_size).is_empty() {
         return None;
     }

@@ -3,16 +3,23 @@
 //! Every operation is an asynchronous function that works under any executor; the synchronous
 //! call waits for it on the calling thread. What DRAM answers never waits and never changes
 //! threads. [`edit`]: what is done to a blob. [`admission`]: what it will take. [`memory`]: changes
-//! at Memory level. [`change`]: all others; [`paged`]: those of large maps. [`read`]: gets. [`room`]:
-//! slots. [`scan`]: listing. [`queue`]: asynchronous operations and their completions.
+//! at Memory level, `merge`: how they keep the slices few. [`change`]: all others; [`paged`]: those of large maps;
+//! `predecessor`: what they keep of the value before. [`read`]: gets,
+//! of what `held` keeps in place. [`room`]:
+//! slots. [`scan`]: listing. [`queue`]: asynchronous operations;
+//! `completions`: those that have ended, and who waits for them.
 
 pub mod admission;
 pub mod bucket;
 pub mod change;
+mod completions;
 pub mod edit;
+mod held;
 pub mod memory;
+mod merge;
 pub mod operation;
 mod paged;
+mod predecessor;
 pub mod queue;
 pub mod read;
 pub mod room;

@@ -8,8 +8,9 @@ use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::api::change::{Claim, Draft, Predecessor, rewrite_crowded, start_piece};
-use crate::api::read::{self, Reader};
+use crate::api::change::{Claim, Draft, rewrite_crowded, start_piece};
+use crate::api::predecessor::{Predecessor, first_offset, ids_before};
+use crate::api::read;
 use crate::buckets::BucketState;
 use crate::core::{Change, Core, NewBuffer, PagedSplice, Source};
 use crate::error::{Result, fail};
@@ -53,8 +54,7 @@ async fn write(
         let new = match &new.source {
             Source::Inline(payload) => {
                 let id = new.buffer.id;
-                let first = draft.extents.iter().find(|extent| extent.buffer == id);
-                let offset = first.map_or(0, |extent| extent.value_offset);
+                let offset = first_offset(&draft.extents, id);
                 start_piece(core, claim, id, offset, payload.bytes(), true, false)
                     .await
                     .finish()
@@ -123,13 +123,8 @@ pub(super) async fn from_memory(
     len: u64,
 ) -> Result<Change> {
     let mut material = Material::default();
-    let mut old: Vec<BufferId> = draft.extents.iter().map(|extent| extent.buffer).collect();
-    old.sort_unstable();
-    old.dedup();
-    let new: HashSet<BufferId> = draft.buffers.iter().map(|new| new.buffer.id).collect();
-    old.retain(|id| !new.contains(id));
-    for id in old {
-        let pin = match claim.predecessor(id)? {
+    for id in ids_before(&draft) {
+        let (entered, pin) = match claim.predecessor(id)? {
             Predecessor::Known => {
                 let Some(row) = core.table.get(id) else {
                     fail!(Internal, "buffer {} of a claimed blob is gone", id.0)
@@ -141,20 +136,22 @@ pub(super) async fn from_memory(
                 copy_lone(core, bucket, claim, &mut draft, &lone).await?;
                 continue;
             }
-            Predecessor::Dirty(pin) => pin,
+            Predecessor::Dirty(buffer, pin) => (buffer, pin),
         };
         let (slot, bytes) = (pin.slot(), pin.to_vec());
         drop(pin);
         if claim.before.lone().is_some() {
             // Not a row of the table: under the same id it would become one.
-            write_anew(core, claim, &mut draft, id, &bytes).await?;
+            let checks = write_anew(core, claim, &mut draft, id, &bytes).await?;
+            entered.check_entered(&checks)?;
             continue;
         }
         // It keeps its id: write-behind and newer versions find it on a device then.
         material.slots.insert(id, slot);
-        let first = draft.extents.iter().find(|extent| extent.buffer == id);
-        let offset = first.map_or(0, |extent| extent.value_offset);
-        draft.buffers.push(write_apart(core, claim, id, offset, &bytes).await?);
+        let offset = first_offset(&draft.extents, id);
+        let new = write_apart(core, claim, id, offset, &bytes).await?;
+        entered.check_entered(&new.buffer.checks)?;
+        draft.buffers.push(new);
     }
     whole(core, claim, draft, len, material).await
 }
@@ -183,25 +180,28 @@ async fn copy_lone(
     let mut bytes = vec![0; lone.raw_len as usize];
     let range = 0..u64::from(lone.raw_len);
     let held = claim.hold(range.clone())?;
-    read::read_held(core, bucket, &held, range, &mut bytes, Reader::Caller).await?;
+    read::read_held(core, bucket, &held, range, &mut bytes, claim.reader).await?;
     // Nothing is pinned while this waits for room.
     drop(held);
-    write_anew(core, claim, draft, lone.id, &bytes).await
+    write_anew(core, claim, draft, lone.id, &bytes).await.map(drop)
 }
 
 /// Writes a buffer of the predecessor under another id, by which the draft names it from now on.
+/// Returns its checksums.
 async fn write_anew(
     core: &Arc<Core>,
     claim: &mut Claim<'_>,
     draft: &mut Draft,
     old: BufferId,
     bytes: &[u8],
-) -> Result<()> {
+) -> Result<Checks> {
     let id = core.next_buffer();
-    draft.buffers.push(write_apart(core, claim, id, 0, bytes).await?);
+    let new = write_apart(core, claim, id, 0, bytes).await?;
+    let checks = new.buffer.checks.clone();
+    draft.buffers.push(new);
     let renamed = draft.extents.iter_mut().filter(|extent| extent.buffer == old);
     renamed.for_each(|extent| extent.buffer = id);
-    Ok(())
+    Ok(checks)
 }
 
 /// The change to a map that stands in pages: the draft's extents replace `cut`.
@@ -228,7 +228,7 @@ pub(super) async fn edit(
     let parts = with_small_neighbour(core, old, touched(old, &spans));
     let rewritten = part(old, parts.start).start..part(old, parts.end - 1).end;
     let at_end = parts.end == old.len();
-    let view = load::view(core, map, &rewritten, Reader::Caller).await?;
+    let view = load::view(core, map, &rewritten, claim.reader).await?;
     let inserted = take(&mut draft.extents);
     draft.extents = extents::splice(&view.extents, cut.clone(), &inserted, len);
     rewrite_crowded(core, bucket, claim, &mut draft, cut, len, buffer_size).await?;

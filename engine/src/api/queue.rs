@@ -5,20 +5,21 @@
 //! keeps thousands of reads in flight; so an operation goes on, and ends, whether or not anybody
 //! waits for it.
 
-use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use parking_lot::Mutex;
+use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
+use crate::api::completions::Completions;
 use crate::api::operation::{Completion, Done, OpId, OpMemory, Operation};
 use crate::api::read::Reader;
 use crate::api::serve;
 use crate::core::{Core, Request};
 use crate::error::{Error, ErrorKind, Result, fail};
-use crate::io::wait::WaitList;
 use crate::limits::QUEUE_DEPTH_MAX;
 use crate::shard::{ShardContext, Wakes};
 
@@ -34,14 +35,9 @@ pub(super) struct Shared {
     next_id: AtomicU64,
     /// Submitted and not yet taken by a wait.
     outstanding: AtomicUsize,
-    /// Submitted and not yet ended.
-    running: AtomicUsize,
-    ended: Mutex<VecDeque<Completion>>,
-    arrived: WaitList,
-    /// Waiters want this many completions before they are woken; 0: nobody waits.
-    wanted: AtomicUsize,
-    cancelled: Mutex<HashSet<OpId>>,
-    any_cancelled: AtomicBool,
+    completions: Completions,
+    /// Operations that wait for their turn on a shard: whether somebody asked that they not begin.
+    waiting: Mutex<HashMap<OpId, bool, Xxh3DefaultBuilder>>,
     /// A shard will wake the waiters at the end of its turn.
     will_wake: AtomicBool,
 }
@@ -51,6 +47,7 @@ pub(super) struct Duty {
     shared: Arc<Shared>,
     id: OpId,
     user_data: u64,
+    waits_for_turn: bool,
     done: bool,
 }
 
@@ -63,12 +60,8 @@ impl Queue {
             core,
             next_id: AtomicU64::new(1),
             outstanding: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
-            ended: Mutex::default(),
-            arrived: WaitList::default(),
-            wanted: AtomicUsize::new(0),
-            cancelled: Mutex::default(),
-            any_cancelled: AtomicBool::new(false),
+            completions: Completions::default(),
+            waiting: Mutex::default(),
             will_wake: AtomicBool::new(false),
         };
         Ok(Queue { shared: Arc::new(shared), depth })
@@ -90,14 +83,15 @@ impl Queue {
             let error = Error::new(ErrorKind::Busy, message);
             return Err(Box::new(Refused { error, operation }));
         }
-        shared.running.fetch_add(1, Ordering::AcqRel);
+        shared.completions.begin();
         let id = OpId(shared.next_id.fetch_add(1, Ordering::Relaxed));
         let user_data = operation.user_data;
-        self.start(operation, Duty { shared: shared.clone(), id, user_data, done: false });
+        let shared = shared.clone();
+        self.start(operation, Duty { shared, id, user_data, waits_for_turn: false, done: false });
         Ok(id)
     }
 
-    fn start(&self, mut operation: Operation, duty: Duty) {
+    fn start(&self, mut operation: Operation, mut duty: Duty) {
         let core = &self.shared.core;
         if !Arc::ptr_eq(core, operation.bucket.core()) {
             let message = "the bucket is of another store than the queue";
@@ -113,6 +107,7 @@ impl Queue {
             return duty.complete(operation.memory, result);
         }
         let shard = core.shard_of(core.index.hash(operation.bucket.id(), &operation.key));
+        duty.wait_for_turn();
         let task =
             Request::Run(Box::new(move |context| Box::pin(serve::serve(context, operation, duty))));
         core.runtime.block_on(core.shards[shard].push(task));
@@ -128,28 +123,28 @@ impl Queue {
         into: &mut Vec<Completion>,
     ) -> usize {
         let runtime = &self.shared.core.runtime;
-        let enough = self.shared.enough(min.min(max));
-        match timeout {
-            None => runtime.block_on(enough),
-            Some(timeout) => {
-                let deadline = runtime.now().after(timeout);
-                let _in_time = runtime.block_on_until(deadline, enough);
-            }
-        }
-        self.take(max, into)
+        let Some(timeout) = timeout else {
+            return runtime.block_on(self.wait_async(min, max, into));
+        };
+        let deadline = runtime.now().after(timeout);
+        let waited = runtime.block_on_until(deadline, self.wait_async(min, max, into));
+        waited.unwrap_or_else(|| self.take(max, into))
     }
 
-    /// Until there are `min` completions, or none is under way any more.
+    /// [`wait`](Self::wait), asynchronous. Given up, it has taken nothing.
     #[doc(hidden)]
-    pub async fn wait_async(&self, min: usize) {
-        self.shared.enough(min).await;
+    pub async fn wait_async(&self, min: usize, max: usize, into: &mut Vec<Completion>) -> usize {
+        let count = self.shared.completions.wait(min.min(max), max, into).await;
+        self.taken(count)
     }
 
     /// Takes at most `max` completions without waiting. Returns how many.
     pub fn take(&self, max: usize, into: &mut Vec<Completion>) -> usize {
-        let mut ended = self.shared.ended.lock();
-        let count = ended.len().min(max);
-        into.extend(ended.drain(..count));
+        let count = self.shared.completions.take(max, into);
+        self.taken(count)
+    }
+
+    fn taken(&self, count: usize) -> usize {
         self.shared.outstanding.fetch_sub(count, Ordering::AcqRel);
         count
     }
@@ -162,15 +157,18 @@ impl Queue {
     /// Asks that an operation not begin. One that has begun, or ended, goes on to its completion
     /// as if nothing had been asked; one that has not completes as `Cancelled`.
     pub fn cancel(&self, id: OpId) {
-        self.shared.cancelled.lock().insert(id);
-        self.shared.any_cancelled.store(true, Ordering::Release);
+        if let Some(cancelled) = self.shared.waiting.lock().get_mut(&id) {
+            *cancelled = true;
+        }
     }
 }
 
 impl Drop for Queue {
     /// The memory of operations under way is in use until they end.
     fn drop(&mut self) {
-        self.shared.core.runtime.block_on(self.shared.all_ended());
+        let mut none = Vec::new();
+        let all_ended = self.shared.completions.wait(usize::MAX, 0, &mut none);
+        self.shared.core.runtime.block_on(all_ended);
     }
 }
 
@@ -203,37 +201,18 @@ impl From<Box<Refused>> for Error {
     }
 }
 
-impl Shared {
-    async fn enough(&self, min: usize) {
-        loop {
-            let ticket = self.arrived.ticket();
-            self.wanted.store(min, Ordering::SeqCst);
-            let there = self.ended.lock().len();
-            if there >= min || self.running.load(Ordering::SeqCst) == 0 {
-                self.wanted.store(0, Ordering::Relaxed);
-                return;
-            }
-            ticket.await;
-        }
-    }
-
-    async fn all_ended(&self) {
-        loop {
-            let ticket = self.arrived.ticket();
-            self.wanted.store(usize::MAX, Ordering::SeqCst);
-            if self.running.load(Ordering::SeqCst) == 0 {
-                return;
-            }
-            ticket.await;
-        }
-    }
-}
-
 impl Duty {
-    /// Whether somebody asked that the operation not begin.
-    pub(super) fn is_cancelled(&self) -> bool {
-        self.shared.any_cancelled.load(Ordering::Acquire)
-            && self.shared.cancelled.lock().remove(&self.id)
+    /// From now on until it [begins](Self::begin) the operation can be cancelled.
+    fn wait_for_turn(&mut self) {
+        self.waits_for_turn = true;
+        self.shared.waiting.lock().insert(self.id, false);
+    }
+
+    /// The operation begins, unless somebody asked that it not: then it is false.
+    pub(super) fn begin(&mut self) -> bool {
+        let was_waiting = std::mem::take(&mut self.waits_for_turn);
+        let cancelled = was_waiting.then(|| self.shared.waiting.lock().remove(&self.id));
+        cancelled.flatten() != Some(true)
     }
 
     /// Ends the operation.
@@ -257,22 +236,18 @@ impl Duty {
 
     fn deliver(&mut self, memory: OpMemory, result: Result<Done>) {
         self.done = true;
+        // Of one that never had its turn, nothing stays.
+        self.begin();
         let completion = Completion { id: self.id, user_data: self.user_data, result, memory };
-        self.shared.ended.lock().push_back(completion);
-        self.shared.running.fetch_sub(1, Ordering::SeqCst);
+        self.shared.completions.end(completion);
     }
 }
 
 impl Wakes for Shared {
     fn wake(&self) {
-        // Before the looks below: what ends after them is for the next wake.
+        // Before the look at who waits: what ends after it is for the next wake.
         self.will_wake.store(false, Ordering::SeqCst);
-        let wanted = self.wanted.load(Ordering::SeqCst);
-        if wanted > 0
-            && (self.ended.lock().len() >= wanted || self.running.load(Ordering::SeqCst) == 0)
-        {
-            self.arrived.wake_all();
-        }
+        self.completions.wake();
     }
 }
 
@@ -283,5 +258,77 @@ impl Drop for Duty {
             self.deliver(OpMemory::None, Err(closed));
             self.shared.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use super::*;
+    use crate::testing::{SimStore, config, poll};
+
+    /// Lets the world go on until the wait ends.
+    fn finish(sim: &SimStore, wait: &mut Pin<Box<impl Future<Output = usize>>>) -> usize {
+        for _ in 0..100_000 {
+            if let std::task::Poll::Ready(count) = poll(wait) {
+                return count;
+            }
+            sim.world.step();
+        }
+        panic!("the wait did not end");
+    }
+
+    #[test]
+    fn several_who_wait_share_the_completions_and_none_goes_away_empty() {
+        for seed in 0..20 {
+            let sim = SimStore::new(seed, config(2));
+            let bucket = sim.bucket("b");
+            let queue = sim.store.queue(8).unwrap();
+            for n in 0..6_u8 {
+                queue.submit(Operation::put(&bucket, &[n], vec![n; 100])).unwrap();
+            }
+            let mut parts: [Vec<Completion>; 3] = Default::default();
+            let [a, b, c] = &mut parts;
+            let mut two = Box::pin(queue.wait_async(2, 2, a));
+            let mut one = Box::pin(queue.wait_async(1, 1, b));
+            let mut three = Box::pin(queue.wait_async(3, 3, c));
+            assert!(poll(&mut two).is_pending() && poll(&mut three).is_pending());
+            assert_eq!(finish(&sim, &mut one), 1);
+            assert_eq!(finish(&sim, &mut three), 3);
+            assert_eq!(finish(&sim, &mut two), 2);
+            drop((one, two, three));
+            let mut ids: Vec<OpId> = parts.iter().flatten().map(|done| done.id).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            assert_eq!((ids.len(), queue.outstanding()), (6, 0), "seed {seed}");
+            drop(queue);
+            sim.store.close().unwrap();
+        }
+    }
+
+    #[test]
+    fn an_operation_cancelled_before_its_turn_does_not_begin_and_no_number_is_kept() {
+        let sim = SimStore::new(1, config(1));
+        let bucket = sim.bucket("b");
+        let queue = sim.store.queue(8).unwrap();
+        let [first, second] =
+            [b"a", b"b"].map(|key| queue.submit(Operation::put(&bucket, key, vec![1; 9])).unwrap());
+        queue.cancel(second);
+        let mut ended = Vec::new();
+        queue.wait(2, 2, None, &mut ended);
+        ended.sort_by_key(|done| done.id);
+        assert!(ended[0].id == first && ended[0].result.is_ok());
+        let refused = ended[1].result.as_ref().map_err(|error| error.kind());
+        assert_eq!(refused, Err(ErrorKind::Cancelled));
+        assert!(bucket.exists(b"a").unwrap() && !bucket.exists(b"b").unwrap());
+        // Too late, or never heard of: nothing happens, and nothing stays.
+        [first, second, OpId(1 << 40)].into_iter().for_each(|id| queue.cancel(id));
+        queue.submit(Operation::get(&bucket, b"a")).unwrap();
+        queue.wait(1, 1, None, &mut ended);
+        assert!(ended[2].result.is_ok());
+        assert!(queue.shared.waiting.lock().is_empty());
+        drop(queue);
+        sim.store.close().unwrap();
     }
 }

@@ -1,25 +1,24 @@
 //! Gets: from DRAM without a lock where everything is resident; else by version, piece by piece,
 //! from pinned slots and from devices, every device byte verified.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::api::held::{Cold, Held};
 use crate::buckets::BucketState;
 use crate::core::{Core, ReadRequest, Request};
 use crate::error::{Error, ErrorKind, Result, fail};
-use crate::index::extents::{Extent, Stretch, stretches};
-use crate::index::state::{BlobState, Buffer, Checks, Value, whole};
+use crate::index::state::Buffer;
 use crate::io::buffer::AlignedBuf;
 use crate::io::gate::Permit;
 use crate::io::wait::{Receiver, oneshot};
 use crate::limits::{BLOCK, CHECK_BLOCK};
-use crate::paging::load::{self, View};
+use crate::paging::load::View;
 use crate::shard::io::{ShardIo, all};
-use crate::tier::dram::{DirRange, Dram, Fresh, OwnedPin, PublishHead};
+use crate::tier::dram::{DirRange, Dram, Fresh, PublishHead};
 use crate::tier::space::SegmentPin;
 use crate::types::{Place, TierId};
 
@@ -40,188 +39,39 @@ pub struct Got {
     pub value_len: u64,
 }
 
-/// A blob as of one version, kept in place until it is dropped.
-pub struct Held {
-    hash: u64,
-    key: Arc<[u8]>,
-    /// The version.
-    pub state: BlobState,
-    resident: Vec<Resident>,
-    /// Keeps a lone buffer's segment from being reused.
-    _lone_pin: Option<SegmentPin>,
-}
-
-struct Resident {
-    value_offset: u64,
-    len: u32,
-    slot_offset: u32,
-    pin: OwnedPin,
-}
-
-/// Takes the visible version of a key and keeps it: pins on its resident slots in `range`, its
-/// map, its lone buffer's segment. `None` if there is no such blob.
-pub fn hold(core: &Core, bucket: &BucketState, key: &[u8], range: Range<u64>) -> Option<Held> {
-    let hash = core.index.hash(bucket.id, key);
-    let mut stripe = core.index.lock(hash);
-    let now = core.runtime.now();
-    let (key, state) = {
-        let entry = stripe.get(hash, bucket.id, key).filter(|entry| entry.visible.exists())?;
-        entry.heat = entry.heat.touched(now);
-        (entry.key.clone(), entry.visible.clone())
-    };
-    Some(hold_state(core, &stripe.dir, bucket, hash, key, state, range))
-}
-
-/// [`hold`] for a state that the caller has read under the stripe lock it still holds.
-pub fn hold_state(
-    core: &Core,
-    dir: &crate::tier::dram::DirStripe,
-    bucket: &BucketState,
-    hash: u64,
-    key: Arc<[u8]>,
-    state: BlobState,
-    range: Range<u64>,
-) -> Held {
-    let mut resident = Vec::new();
-    if let Some(head) = core.dram.lookup(dir, hash, bucket.id, &key) {
-        for found in head.ranges() {
-            let end = found.value_offset + u64::from(found.len);
-            if end > range.start
-                && found.value_offset < range.end
-                && let Some(pin) = core.dram.pin_owned(found.slot)
-            {
-                resident.push(Resident {
-                    value_offset: found.value_offset,
-                    len: found.len,
-                    slot_offset: found.slot_offset,
-                    pin,
-                });
-            }
-        }
-    }
-    let lone_pin = state.lone().and_then(|lone| core.space.pin(lone.location));
-    Held { hash, key, state, resident, _lone_pin: lone_pin }
-}
-
-/// A piece of the caller's buffer that must come from a device.
-struct Cold {
-    /// Where it goes.
-    target: Range<usize>,
-    extent: Extent,
-}
-
-impl Held {
-    /// The part of the version's map that a range needs. Of a large map it is read if it is not
-    /// in memory.
-    pub async fn view(
-        &self,
-        core: &Core,
-        range: &Range<u64>,
-        reader: Reader<'_>,
-    ) -> Result<View<'_>> {
-        Ok(View::of_memory(match &self.state.value {
-            Value::Absent | Value::Zeros => Cow::Borrowed(&[]),
-            Value::Lone(buffer) => Cow::Owned(vec![whole(buffer)]),
-            Value::Mapped(map) => Cow::Borrowed(map.extents()),
-            Value::Paged(map) => return load::view(core, map, range, reader).await,
-        }))
-    }
-
-    /// The resident bytes of an extent, if all of them are.
-    fn resident_bytes(&self, extent: &Extent) -> Option<&[u8]> {
-        let at = self.resident.partition_point(|range| {
-            range.value_offset + u64::from(range.len) <= extent.value_offset
-        });
-        let range = self.resident.get(at)?;
-        let skip = extent.value_offset.checked_sub(range.value_offset)?;
-        let end = skip + u64::from(extent.len);
-        if end > u64::from(range.len) {
-            return None;
-        }
-        let base = u64::from(range.slot_offset);
-        range.pin.get((base + skip) as usize..(base + end) as usize)
-    }
-
-    /// Copies what is in memory, and says what is not.
-    fn copy_resident(&self, view: &View<'_>, range: Range<u64>, dst: &mut [u8]) -> Vec<Cold> {
-        let mut cold = Vec::new();
-        let mut at = 0usize;
-        for stretch in stretches(&view.extents, range) {
-            match stretch {
-                Stretch::Hole { len } => {
-                    dst[at..at + len as usize].fill(0);
-                    at += len as usize;
-                }
-                Stretch::Data(extent) => {
-                    let target = at..at + extent.len as usize;
-                    at = target.end;
-                    match self.resident_bytes(&extent) {
-                        Some(bytes) => dst[target].copy_from_slice(bytes),
-                        None => cold.push(Cold { target, extent }),
-                    }
-                }
-            }
-        }
-        cold
-    }
-
-    /// The buffer of an extent, with a pin that keeps its bytes where it says they are.
-    fn locate(
-        &self,
-        core: &Core,
-        view: &View<'_>,
-        extent: &Extent,
-    ) -> Result<(Buffer, Option<SegmentPin>)> {
-        if let Some(lone) = self.state.lone() {
-            return Ok((lone.clone(), None));
-        }
-        let Some((mut buffer, pin)) = core.table.pin(extent.buffer) else {
-            fail!(Internal, "buffer {} of a held version is gone", extent.buffer.0)
-        };
-        if let Some(checks) = view.checks_of(extent) {
-            buffer.checks = checks.clone();
-        }
-        if buffer.checks == Checks::InPages {
-            fail!(Internal, "no page of a held version knows buffer {}", extent.buffer.0);
-        }
-        Ok((buffer, pin))
-    }
-}
-
-impl Held {
-    /// Every extent with its buffer, and whether all of its bytes are in DRAM.
-    pub async fn places(&self, core: &Core) -> Result<Vec<(Extent, Buffer, bool)>> {
-        let view = self.view(core, &(0..self.state.len), Reader::Caller).await?;
-        let place = |extent: &Extent| {
-            let (buffer, _) = self.locate(core, &view, extent)?;
-            let in_dram = self.resident_bytes(extent).is_some();
-            Ok((*extent, buffer, in_dram))
-        };
-        view.extents.iter().map(place).collect()
-    }
-}
-
 /// Reads a slice of a buffer that was written a moment ago and is not in the index yet.
-pub fn read_buffer(
+pub async fn read_buffer(
     core: &Core,
     bucket: &BucketState,
     held: &Held,
     buffer: &Buffer,
     from: u32,
     dst: &mut [u8],
+    reader: Reader<'_>,
 ) -> Result<()> {
     let range = device_range(buffer, from, dst.len() as u32)?;
-    core.space.tier(range.tier).check_there()?;
-    let mut buf = AlignedBuf::alloc(range.len);
-    let bytes = &mut buf.as_mut_slice()[..range.len];
-    if let Err(error) = core.devices[range.tier.index()].read_at(range.offset, bytes) {
-        let what =
-            format!("read of {} bytes at {} of tier {}", range.len, range.offset, range.tier.0);
-        return Err(Error::from_io(what, &error));
-    }
-    core.space.tier(range.tier).counters.count_read(range.len);
-    verify_and_copy(buffer, &range, bytes, from, dst)
+    let bytes = read_blocks(core, range.tier, range.offset, range.len, reader).await?;
+    verify_and_copy(buffer, &range, &bytes.as_slice()[..range.len], from, dst)
         .map_err(|block| corrupt(core, bucket, held, buffer, block))
+}
+
+/// Reads whole blocks of a device into memory of their own.
+pub async fn read_blocks(
+    core: &Core,
+    tier: TierId,
+    offset: u64,
+    len: usize,
+    reader: Reader<'_>,
+) -> Result<AlignedBuf> {
+    if let Reader::Ring(io) = reader {
+        return io.read(tier, offset, len, io.memory(len)).await;
+    }
+    core.space.tier(tier).check_there()?;
+    let mut memory = AlignedBuf::alloc(len);
+    let read = core.devices[tier.index()].read_at(offset, &mut memory.as_mut_slice()[..len]);
+    core.space.tier(tier).counters.count_read(len);
+    let what = || format!("read of {len} bytes at {offset} of tier {}", tier.0);
+    read.map(|()| memory).map_err(|error| Error::from_io(what(), &error))
 }
 
 /// The device bytes of whole check blocks that cover a slice of a buffer.

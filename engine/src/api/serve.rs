@@ -11,8 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::shard::ShardContext;
 
 /// Runs on a shard.
-pub(super) async fn serve(context: Rc<ShardContext>, mut operation: Operation, duty: Duty) {
-    if duty.is_cancelled() {
+pub(super) async fn serve(context: Rc<ShardContext>, mut operation: Operation, mut duty: Duty) {
+    if !duty.begin() {
         let cancelled = Error::new(ErrorKind::Cancelled, "cancelled before it began");
         return duty.complete_on(&context, operation.memory, Err(cancelled));
     }
@@ -46,7 +46,7 @@ pub(super) async fn run(operation: &mut Operation, reader: Reader<'_>) -> Result
         (Action::GetAt(offset), into) => (offset, Target::Part(into.as_mut_slice())),
         (change, memory) => {
             let edit = edit(change, memory);
-            return Ok(changed_by(edit, bucket.edit(key, edit, *options).await?));
+            return Ok(changed_by(edit, bucket.edit_by(key, edit, *options, reader).await?));
         }
     };
     Ok(got_by(*action, bucket.read_with(key, offset, target, reader).await?))

@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::api::PutOptions;
 use crate::api::change::SLICES_PER_SPAN_MAX;
 use crate::api::edit::Edit;
+use crate::api::{Bucket, Operation, PutOptions};
+use crate::config::ResolvedConfig;
 use crate::error::ErrorKind;
-use crate::limits::UNFLUSHED_MAX;
+use crate::index::state::{Checks, Value};
+use crate::limits::{PAGE_EXTENTS_DEFAULT, STRIPES, UNFLUSHED_MAX};
 use crate::store::Scope;
 use crate::testing::{SimStore, config, poll};
 use crate::types::Durability;
@@ -232,4 +234,107 @@ fn zeros_ahead_of_the_log_wait_for_a_flush_like_everybody() {
     assert!(written < 1 << 20, "{written} bytes written beyond the bound");
     sim.bucket("b").put(b"k", b"v").unwrap();
     sim.store.close().unwrap();
+}
+
+#[test]
+fn a_change_that_runs_on_a_shard_reads_through_its_ring_alone() {
+    for page_extents in [2, PAGE_EXTENTS_DEFAULT] {
+        let sim = SimStore::new(10, ResolvedConfig { page_extents, ..config(1) });
+        let bucket = sim.bucket("b");
+        let mut value = vec![1; 1 << 20];
+        bucket.put(b"k", &value).unwrap();
+        let queue = sim.store.queue(1).unwrap();
+        let by_ring = || sim.core().counters.device_read.snapshot().count;
+        let all = || sim.core().space.tiers()[0].counters.reads.load(Ordering::Relaxed);
+        let before = all() - by_ring();
+        // Enough slices that the span is rewritten, each too large for the log.
+        for at in (0..20).map(|n| n * (48 << 10)) {
+            let piece = vec![at as u8 + 2; 32 << 10];
+            value[at..at + piece.len()].copy_from_slice(&piece);
+            let change = Operation::put_at(&bucket, b"k", at as u64, piece);
+            queue.submit(change.with(at_written())).unwrap();
+            let mut ended = Vec::new();
+            queue.wait(1, 1, None, &mut ended);
+            assert!(ended[0].result.is_ok(), "{:?}", ended[0].result);
+        }
+        assert!(by_ring() > 0, "nothing was read");
+        assert_eq!(all() - by_ring(), before, "the shard stood still for a device");
+        assert!(bucket.get(b"k").unwrap() == value);
+        drop(queue);
+        sim.store.close().unwrap();
+    }
+}
+
+fn at_written() -> PutOptions {
+    at(Durability::Written)
+}
+
+/// As if all bytes that no device holds had changed in memory.
+fn set_checks(sim: &SimStore, checks: Checks) {
+    for number in 0..STRIPES {
+        let mut maps = Vec::new();
+        for entry in sim.core().index.lock_number(number).iter_mut() {
+            match &mut entry.visible.value {
+                Value::Lone(lone) if lone.is_dirty() => lone.checks = checks.clone(),
+                Value::Mapped(map) => maps.push(map.clone()),
+                _ => {}
+            }
+        }
+        for id in maps.iter().flat_map(|map| map.buffers()) {
+            let is_dirty = sim.core().table.get(id).is_some_and(|buffer| buffer.is_dirty());
+            if is_dirty {
+                sim.core().table.with_row(id, |buffer| buffer.checks = checks.clone());
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_that_changed_in_memory_since_they_were_put_do_not_enter_a_logged_change() {
+    let in_memory = |bucket: &Bucket, slices: u64| {
+        bucket.put_with(b"k", &[7; 100_000], at(Durability::Memory)).unwrap();
+        for n in 0..slices {
+            bucket.put_at_with(b"k", n * 1000, &[8; 10], at(Durability::Memory)).unwrap();
+        }
+    };
+    // One buffer; several; so many that the change rewrites them; and all of these in pages.
+    for (slices, page_extents) in [(0, 128), (3, 128), (15, 128), (0, 2), (3, 2)] {
+        let checksum_at_entry = true;
+        let sim =
+            SimStore::new(11, ResolvedConfig { checksum_at_entry, page_extents, ..config(1) });
+        let bucket = sim.bucket("b");
+        in_memory(&bucket, slices);
+        set_checks(&sim, Checks::One(1));
+        let refused = bucket.put_at_with(b"k", 50_000, &[9; 10], at_written());
+        let kind = refused.map_err(|error| error.kind());
+        assert_eq!(kind, Err(ErrorKind::Corrupt), "{slices} slices, {page_extents} in a page");
+        set_checks(&sim, Checks::Unwritten);
+        bucket.put_at_with(b"k", 50_000, &[9; 10], at_written()).unwrap();
+        sim.store.close().unwrap();
+    }
+}
+
+#[test]
+fn appends_to_a_blob_in_dram_alone_go_on_for_ever() {
+    let sim = SimStore::new(12, ResolvedConfig { devices: Vec::new(), ..config(1) });
+    let bucket = sim.bucket("b");
+    let mut model = Vec::new();
+    for n in 0..100_000_u64 {
+        let bytes = [&n.to_le_bytes()[..], b".."].concat();
+        assert_eq!(bucket.append_with(b"log", &bytes, in_dram()).unwrap(), model.len() as u64);
+        model.extend_from_slice(&bytes);
+        if n % 3 == 0 {
+            let at = (n * 7919 % model.len() as u64) as usize;
+            let end = (at + 5).min(model.len());
+            bucket.put_at_with(b"log", at as u64, &bytes[..end - at], in_dram()).unwrap();
+            model[at..end].copy_from_slice(&bytes[..end - at]);
+        }
+    }
+    assert!(bucket.get(b"log").unwrap() == model);
+    assert!(bucket.stat(b"log").unwrap().buffers <= SLICES_PER_SPAN_MAX as u64);
+    sim.store.close().unwrap();
+}
+
+fn in_dram() -> PutOptions {
+    at(Durability::Memory)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::error::{Result, fail};
 use crate::index::extents::Extent;
 use crate::index::table::BufferTable;
 use crate::limits::CHECK_BLOCK;
@@ -77,6 +78,19 @@ impl Buffer {
     /// Whether no device holds it.
     pub fn is_dirty(&self) -> bool {
         matches!(self.location.place(), Place::Dram(_))
+    }
+
+    /// Refuses bytes with other checksums than those that were taken when the buffer was put, if
+    /// any were.
+    pub fn check_entered(&self, checks: &Checks) -> Result<()> {
+        if self.checks != Checks::Unwritten && self.checks != *checks {
+            fail!(
+                Corrupt,
+                "buffer {} has changed in memory since it was put; put the blob again",
+                self.id.0
+            );
+        }
+        Ok(())
     }
 }
 

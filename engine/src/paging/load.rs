@@ -6,14 +6,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::api::read::Reader;
+use crate::api::read::{Reader, read_blocks};
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::index::extents::{Extent, clip};
 use crate::index::pages::{part, touched};
 use crate::index::state::{Buffer, Checks, PagedMap};
 use crate::index::table::to_record;
-use crate::io::buffer::AlignedBuf;
 use crate::limits::BLOCK;
 use crate::log::page::PageImage;
 use crate::paging::cache::Page;
@@ -74,32 +73,15 @@ async fn load(core: &Core, id: BufferId, reader: Reader<'_>) -> Result<Arc<Page>
         fail!(Internal, "extent page {} of a held version is gone", id.0)
     };
     let (tier, blocks) = blocks_of(&buffer)?;
-    core.space.tier(tier).check_there()?;
     let len = (blocks.end - blocks.start) as usize;
     let mut tries = 0;
     loop {
-        let read = match reader {
-            Reader::Caller => read_here(core, tier, blocks.start, len),
-            Reader::Ring(io) => io.read(tier, blocks.start, len, io.memory(len)).await,
-        };
+        // A caller reads on its own thread: a page is short, and a hop to a shard costs as much.
+        let read = read_blocks(core, tier, blocks.start, len, reader).await;
         let page = read.and_then(|bytes| admit(core, &buffer, blocks.start, bytes.as_slice()));
         match page {
             Err(_) if tries < READ_RETRIES => tries += 1,
             result => return result,
-        }
-    }
-}
-
-/// On this thread: a page is short, and a hop to a shard costs as much.
-fn read_here(core: &Core, tier: TierId, offset: u64, len: usize) -> Result<AlignedBuf> {
-    let mut memory = AlignedBuf::alloc(len);
-    let read = core.devices[tier.index()].read_at(offset, &mut memory.as_mut_slice()[..len]);
-    core.space.tier(tier).counters.count_read(len);
-    match read {
-        Ok(()) => Ok(memory),
-        Err(error) => {
-            let what = format!("read of {len} bytes at {offset} of tier {}", tier.0);
-            Err(Error::from_io(what, &error))
         }
     }
 }

@@ -404,10 +404,7 @@ async fn write_buffer(
 ) -> Result<NewBuffer> {
     let (checks, logical_crc) = checksums(&pin);
     let checks = Checks::from_slice(&checks);
-    if buffer.checks != Checks::Unwritten && buffer.checks != checks {
-        let message = format!("buffer {} has changed in memory since it was put", buffer.id.0);
-        return Err(Error::new(ErrorKind::Corrupt, message));
-    }
+    buffer.check_entered(&checks)?;
     let buffer = Buffer { checks, logical_crc, ..buffer };
     if inline {
         return Ok(NewBuffer { buffer, source: Source::Inline(Payload::Slot(pin)) });

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::engine::is_formatted_as;
 use crate::error::{Error, Result, fail};
 use crate::io::device::FileDevice;
+use crate::io::device::sync_parent;
 use crate::manifest::{MANIFEST_FILE, ManifestTier};
 use crate::store::lock::{self, Access, LOCK_FILE};
 
@@ -35,6 +36,10 @@ impl Opening {
             // For its owner alone.
             DirBuilder::new().mode(0o700).create(directory).map_err(|error| {
                 Error::from_io(format!("cannot make the directory {}", directory.display()), &error)
+            })?;
+            // A power cut must not take the whole store for its name.
+            sync_parent(directory).map_err(|error| {
+                Error::from_io(format!("cannot sync the parent of {}", directory.display()), &error)
             })?;
             opening.made_directory = Some(directory.to_owned());
         }

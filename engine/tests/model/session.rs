@@ -86,9 +86,9 @@ impl Session {
     async fn queued(&self, operation: Operation) -> Completion {
         let queue = self.store.queue(1).unwrap();
         let id = queue.submit(operation).unwrap();
-        queue.wait_async(1).await;
         let mut ended = Vec::new();
-        assert_eq!(queue.take(2, &mut ended), 1, "one operation has one completion");
+        let count = queue.wait_async(1, 2, &mut ended).await;
+        assert_eq!(count, 1, "one operation has one completion");
         assert_eq!(ended[0].id, id);
         ended.remove(0)
     }
