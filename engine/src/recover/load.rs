@@ -8,6 +8,7 @@ use crate::index::table::{RowView, from_record};
 use crate::io::buffer::AlignedBuf;
 use crate::limits::{BLOCK, PARTITIONS};
 use crate::log::checkpoint::{BlobMap, BufferEntry, PartitionIdentity, PartitionView};
+use crate::log::reader::read_persistently;
 use crate::log::root::{PartitionRef, Root};
 use crate::log::superblock::{Chunk, RootRef, Superblock};
 use crate::recover::Target;
@@ -115,7 +116,7 @@ fn read_chunks(target: &Target<'_>, chunks: &[Chunk], len: u64) -> Result<Vec<u8
         // Exactly the chunk: images are small, and there are hundreds.
         let blocks = (chunk.len as usize).next_multiple_of(BLOCK);
         let mut buf = AlignedBuf::alloc(blocks);
-        let read = device.read_at(offset, &mut buf.as_mut_slice()[..blocks]);
+        let read = read_persistently(&**device, offset, &mut buf.as_mut_slice()[..blocks]);
         read.map_err(|error| {
             Error::from_io(format!("checkpoint chunk at {offset} of tier {}", tier.0), &error)
         })?;
