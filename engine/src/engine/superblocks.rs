@@ -25,6 +25,12 @@ pub(super) fn store_superblock(device: &dyn Device, superblock: &Superblock) -> 
     flush(device)
 }
 
+/// Makes this the superblock of the next generation.
+pub(super) fn store_next(device: &dyn Device, superblock: &mut Superblock) -> Result<()> {
+    superblock.generation += 1;
+    store_superblock(device, superblock)
+}
+
 pub(super) fn flush(device: &dyn Device) -> Result<()> {
     device
         .flush()

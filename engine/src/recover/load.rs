@@ -33,7 +33,7 @@ pub(super) fn root<'a>(
         let count = root.partitions.len();
         fail!(Format, "a checkpoint of {count} partitions, this version has {PARTITIONS}");
     }
-    replay.kept = segments_named(target.space, &root, root_ref);
+    replay.kept = segments_named(target.space, &root, root_ref)?;
     replay.root_seq = root.seq;
     replay.next_generation = root.next_generation;
     replay.buckets_used = BucketId(root.next_bucket.0.saturating_sub(1));
@@ -133,7 +133,15 @@ pub(super) fn segments_named(
     space: &Space,
     root: &Root,
     root_ref: &RootRef,
-) -> BTreeSet<TierSegment> {
+) -> Result<BTreeSet<TierSegment>> {
     let images = root.partitions.iter().flat_map(|part| &part.chunks);
-    images.chain(&root_ref.chunks).filter_map(|chunk| segment_of(space, chunk)).collect()
+    let places = images.chain(&root_ref.chunks).map(|chunk| match segment_of(space, chunk) {
+        Some(at) => Ok(at),
+        None => fail!(
+            Corrupt,
+            "a checkpoint chunk lies at {:?}, which is no place of this store",
+            chunk.location
+        ),
+    });
+    places.collect()
 }
