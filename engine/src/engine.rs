@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use crate::buckets::Buckets;
 use crate::config::{ResolvedConfig, default_watermarks};
 use crate::core::{Core, Parts, Request, Settings};
-use crate::engine::superblocks::{load_superblocks, store_superblock};
+use crate::engine::superblocks::{load_superblocks, store_next};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::index::table::BufferTable;
 use crate::index::{Index, MemoryBudget};
@@ -276,11 +276,12 @@ impl Engine {
 
     fn mark_tier_clean(&self, number: usize, device: &dyn Device) -> Result<()> {
         let mut newest = load_superblocks(device)?.remove(0);
-        newest.generation += 1;
         newest.watermark = self.core.log.watermark().max(newest.watermark);
         newest.clean = true;
         debug_assert_eq!(newest.device, self.identity.devices[number]);
-        store_superblock(device, &newest)
+        // Both slots: the loss of one loses nothing.
+        store_next(device, &mut newest)?;
+        store_next(device, &mut newest)
     }
 
     /// The configuration in force.

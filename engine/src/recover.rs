@@ -1,7 +1,7 @@
 //! Opening a store that has been used: from checkpoint and log to the logged state.
 //!
 //! 1. The newest superblock of the log's tier names the newest checkpoint root and the log's
-//!    start. A damaged root or image falls back to the older superblock's.
+//!    start. A damaged root or image falls back to the checkpoint before.
 //! 2. The images are loaded into index and table, several at a time ([`load`]); meanwhile the
 //!    headers of the log are read to its end ([`scan`]).
 //! 3. A bad batch at or below the durable watermark W is corruption; above W the log is cut at the
@@ -14,6 +14,7 @@
 
 mod derive;
 mod load;
+mod older;
 mod replay;
 
 use std::collections::BTreeSet;
@@ -29,11 +30,12 @@ use crate::io::Devices;
 use crate::io::runtime::Runtime;
 use crate::limits::PARTITIONS;
 use crate::log::scan::{Landing, LogExpect, Scan, scan};
-use crate::log::superblock::{Cut, RootRef, Superblock};
+use crate::log::superblock::{Cut, Previous, RootRef, Superblock};
 use crate::log::tail::LogTail;
 use crate::shard::checkpoint::CheckpointSeed;
 use crate::tier::space::{SegmentState, Space};
 use crate::types::{BatchSeq, Epoch, TierId, TierSegment};
+use older::Older;
 use replay::Replay;
 
 /// What recovery works on: all of it empty.
@@ -60,6 +62,8 @@ pub struct Recovered {
     pub checkpoints: CheckpointSeed,
     /// The superblock that all this is from: not the newest if its checkpoint is damaged.
     pub superblock: Superblock,
+    /// The checkpoint before, if it is whole.
+    pub previous: Option<Previous>,
     /// Batches of the log that were read.
     pub batches: usize,
     /// Batches that were discarded.
@@ -85,23 +89,38 @@ pub fn recover(
     superblocks: &[Superblock],
     history: &History,
 ) -> Result<Recovered> {
+    let checkpoints = Superblock::checkpoints_of(superblocks);
     let mut first_error = None;
-    for superblock in superblocks {
-        match read_all(target, log_tier, superblock, history) {
+    for (at, superblock) in checkpoints.iter().enumerate() {
+        let error = match read_all(target, log_tier, superblock, history) {
             Ok((replay, log)) => {
-                let kept = kept_by_other(target, superblock, superblocks);
-                let log = log?;
-                return replay_log(target, log_tier, superblock, history, replay, log, kept);
+                let older = older::find(target, superblock, checkpoints.get(at + 1), history);
+                let recovered = log.and_then(|log| {
+                    replay_log(target, log_tier, superblock, history, replay, log, older)
+                });
+                // The damage that made this the one to go by says more.
+                return recovered.map_err(|error| first_error.unwrap_or(error));
             }
-            Err(error) if superblock.checkpoint.is_some() => {
-                first_error.get_or_insert(error);
-                target.index.clear();
-                target.table.clear();
-            }
-            Err(error) => return Err(error),
-        }
+            Err(error) => error,
+        };
+        first_error.get_or_insert(error);
+        target.index.clear();
+        target.table.clear();
     }
     Err(first_error.unwrap_or_else(|| Error::new(ErrorKind::Corrupt, "there is no superblock")))
+}
+
+/// What the log is expected to be.
+fn expect_of<'a>(superblock: &Superblock, history: &'a History) -> LogExpect<'a> {
+    LogExpect {
+        store: superblock.store,
+        device_uuid: superblock.device,
+        epoch: history.epoch,
+        cuts: &history.cuts,
+        segment_size: superblock.segment_size,
+        // Not if another tier has seen a later open.
+        clean: superblock.clean && superblock.epoch == history.epoch,
+    }
 }
 
 /// Loads the checkpoint that a superblock names, and reads the log behind it. An error of the
@@ -113,15 +132,7 @@ fn read_all<'a>(
     history: &History,
 ) -> Result<(Replay<'a>, Result<Scan>)> {
     let device = &target.devices[log_tier.index()];
-    let expect = LogExpect {
-        store: superblock.store,
-        device_uuid: superblock.device,
-        epoch: history.epoch,
-        cuts: &history.cuts,
-        segment_size: superblock.segment_size,
-        // Not if another tier has seen a later open.
-        clean: superblock.clean && superblock.epoch == history.epoch,
-    };
+    let expect = expect_of(superblock, history);
     let (replay, images) = load::root(target, superblock)?;
     let log = Mutex::new(None);
     // The longest job first.
@@ -134,7 +145,25 @@ fn read_all<'a>(
     })?;
     let unread = || Err(Error::new(ErrorKind::Internal, "the log was not read"));
     let log = log.into_inner().unwrap_or_else(unread);
+    if let Ok(log) = &log {
+        check_flushed(&replay, history.watermark.max(log.watermark))?;
+    }
     Ok((replay, log))
+}
+
+/// A checkpoint of batches that are not known to have been flushed is none: the log may end
+/// before them.
+fn check_flushed(replay: &Replay<'_>, watermark: BatchSeq) -> Result<()> {
+    let cuts = replay.partitions.iter().map(|part| part.cut);
+    match cuts.chain([replay.root_seq]).max().filter(|newest| *newest > watermark) {
+        Some(newest) => fail!(
+            Corrupt,
+            "the checkpoint is one of batch {}, the log was flushed up to batch {}",
+            newest.0,
+            watermark.0
+        ),
+        None => Ok(()),
+    }
 }
 
 fn replay_log(
@@ -144,7 +173,7 @@ fn replay_log(
     history: &History,
     mut replay: Replay<'_>,
     mut log: Scan,
-    kept_by_other: BTreeSet<TierSegment>,
+    older: Option<Older>,
 ) -> Result<Recovered> {
     let watermark = history.watermark.max(log.watermark);
     check_end(&log, watermark, log_tier)?;
@@ -162,21 +191,27 @@ fn replay_log(
     }
     let records = log.batches.iter().map(|batch| batch.records().len() as u64).sum();
     let log_bytes = log.batches.iter().map(|batch| u64::from(batch.shape.total_len)).sum();
-    let (batches, tail) = (log.batches.len(), log.tail);
+    let (batches, mut tail) = (log.batches.len(), log.tail);
     let mut copies = copies_kept(target, superblock, history);
-    let kept = [replay.kept.clone(), kept_by_other];
+    let mut kept = [replay.kept.clone(), BTreeSet::new()];
+    let previous = older.map(|older| {
+        older.log.into_iter().rev().for_each(|start| tail.history.push_front(start));
+        kept[1] = older.segments;
+        older.checkpoint
+    });
     let partitions = replay.partitions.clone();
     let all_kept = kept.iter().chain(&copies).flatten().copied().collect();
     derive::finish(target, replay, log_tier, &tail, &all_kept)?;
     // An old copy, on a tier that has come back, may have been overwritten.
-    for segments in &mut copies {
+    for segments in kept.iter_mut().chain(&mut copies) {
         segments.retain(|at| {
             target.space.tier(at.tier).segment(at.segment).state() == SegmentState::Meta
         });
     }
     let checkpoints = CheckpointSeed { partitions, kept, records, log_bytes, copies };
     let superblock = superblock.clone();
-    Ok(Recovered { tail, checkpoints, superblock, batches, discarded: found - batches })
+    let discarded = found - batches;
+    Ok(Recovered { tail, checkpoints, superblock, previous, batches, discarded })
 }
 
 /// A log that ends at or below what was flushed has lost batches that were acknowledged.
@@ -198,20 +233,6 @@ fn check_end(log: &Scan, watermark: BatchSeq, tier: TierId) -> Result<()> {
     );
 }
 
-/// Segments of the other superblock's checkpoint: it stays readable until the next but one.
-fn kept_by_other(
-    target: &Target<'_>,
-    used: &Superblock,
-    all: &[Superblock],
-) -> BTreeSet<TierSegment> {
-    let other = all.iter().find(|block| block.generation != used.generation);
-    let Some(root_ref) = other.and_then(|block| block.checkpoint.as_ref()) else {
-        return BTreeSet::new();
-    };
-    let Ok(root) = load::read_root(target, used, root_ref) else { return BTreeSet::new() };
-    load::segments_named(target.space, &root, root_ref)
-}
-
 /// Segments of the copies on other tiers, the newest and the one before. One that cannot be read
 /// is none.
 fn copies_kept(
@@ -221,10 +242,8 @@ fn copies_kept(
 ) -> [BTreeSet<TierSegment>; 2] {
     let mut kept = history.copies.iter().map(|root_ref| {
         let root = load::read_root(target, superblock, root_ref);
-        root.map_or_else(
-            |_| BTreeSet::new(),
-            |root| load::segments_named(target.space, &root, root_ref),
-        )
+        let segments = root.and_then(|root| load::segments_named(target.space, &root, root_ref));
+        segments.unwrap_or_default()
     });
     let newest: BTreeSet<TierSegment> = kept.next().unwrap_or_default();
     let older = kept.next().unwrap_or_default();

@@ -11,7 +11,7 @@ use isotherm::config::{Config, Tier};
 use isotherm::log::checkpoint::{PartitionIdentity, PartitionView};
 use isotherm::log::root::{PartitionRef, Root};
 use isotherm::log::superblock::{Chunk, SUPERBLOCK_LEN, SUPERBLOCK_SLOTS, Superblock};
-use isotherm::types::{Place, Uuid};
+use isotherm::types::{Location, Place, TierId, Uuid};
 use isotherm::{Scope, Store};
 
 /// About as many as two rotations of checkpoints take.
@@ -145,6 +145,61 @@ fn the_next_tier_holds_a_copy_of_the_last_rotation_that_its_superblock_names() {
     let (blobs, _) = verify_copy(&path);
     assert_eq!(blobs.get(&b"map"[..]), Some(&(3 << 20)));
     assert!(Checkpoint::of(&path.join("hdd0.tier"), 1).unwrap().root.seq > first);
+}
+
+#[test]
+fn the_copy_before_stays_too_over_opens_and_closes() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("store");
+    let store = open(&path);
+    (0..2).for_each(|seed| fill(&store, seed));
+    store.close().unwrap();
+    let newest = Checkpoint::of(&path.join("hdd0.tier"), 1).unwrap();
+    for _ in 0..2 {
+        let store = open(&path);
+        store.bucket("b").unwrap().put(b"x", &[9; 1 << 20]).unwrap();
+        store.close().unwrap();
+    }
+    let Checkpoint { superblock, file, .. } = Checkpoint::of(&path.join("hdd0.tier"), 1).unwrap();
+    assert_eq!(superblock.checkpoint, newest.superblock.checkpoint);
+    let before = superblock.previous.and_then(|previous| previous.checkpoint).unwrap();
+    assert!(before.seq < newest.root.seq);
+    let root = Root::decode(&read(&file, 1, &before.chunks), superblock.store).unwrap();
+    for part in root.partitions.iter().filter(|part| !part.chunks.is_empty()) {
+        assert_eq!(PartitionView::crc_of(&read(&file, 1, &part.chunks)).unwrap(), part.crc);
+    }
+}
+
+#[test]
+fn a_copy_that_points_out_of_its_tier_is_none() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("store");
+    let store = open(&path);
+    fill(&store, 0);
+    store.close().unwrap();
+    let Checkpoint { superblock, mut root, .. } =
+        Checkpoint::of(&path.join("hdd0.tier"), 1).unwrap();
+    let named = superblock.checkpoint.unwrap();
+    let mut places = root.partitions.iter_mut().flat_map(|part| part.chunks.first_mut());
+    places.next().unwrap().location = Location::device(TierId(1), 1 << 50);
+    let bytes = root.encode().unwrap();
+    let file = File::options().read(true).write(true).open(path.join("hdd0.tier")).unwrap();
+    let [chunk] = &named.chunks[..] else { panic!("a root in pieces") };
+    let Place::Device { offset, .. } = chunk.location.place() else { panic!("in DRAM") };
+    file.write_all_at(&bytes, offset).unwrap();
+    for at in SUPERBLOCK_SLOTS {
+        let mut slot = [0; SUPERBLOCK_LEN];
+        file.read_exact_at(&mut slot, at).unwrap();
+        let mut block = Superblock::decode(&slot).unwrap();
+        for root in block.checkpoint.iter_mut().filter(|root| **root == named) {
+            root.crc = Root::crc_of(&bytes).unwrap();
+        }
+        file.write_all_at(&block.encode().unwrap(), at).unwrap();
+    }
+    let store = open(&path);
+    fill(&store, 1);
+    store.close().unwrap();
+    verify_copy(&path);
 }
 
 #[test]

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use crate::config::{MissingTiers, ResolvedConfig};
 use crate::engine::superblocks::{
-    check_superblock, flush, load_superblocks, store_superblock, write_block,
+    check_superblock, flush, load_superblocks, store_next, write_block,
 };
 use crate::engine::{Identity, LOG_TIER};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::io::device::LostDevice;
 use crate::io::{Device, Devices};
 use crate::limits::BLOCK;
-use crate::log::superblock::{CUTS_MAX, Cut, RootRef, Superblock};
+use crate::log::FORMAT_MINOR;
+use crate::log::superblock::{COMPAT_SUPPLEMENT, CUTS_MAX, Cut, RootRef, Superblock};
 use crate::log::tail::LogTail;
 use crate::recover::{self, History, Target};
 use crate::shard::LogSeed;
@@ -56,7 +57,32 @@ pub(super) fn load(
         }
     }
     loaded.devices = present.into();
+    check_log_tier(&loaded)?;
     Ok(loaded)
+}
+
+/// The log's tier knows every epoch that has begun, or it is not the one that the others were
+/// last used with.
+fn check_log_tier(loaded: &Loaded) -> Result<()> {
+    let Some(log) = loaded.superblocks.first().and_then(|blocks| blocks.first()) else {
+        return Ok(());
+    };
+    let path = |number: usize| loaded.devices[number].path().display();
+    for (number, blocks) in loaded.superblocks.iter().enumerate() {
+        let begun = blocks.iter().map(|block| block.begun).max().unwrap_or(Epoch(0));
+        if begun > log.epoch {
+            fail!(
+                TierMissing,
+                "{} is an old copy: it was last used in open {}, {} has seen open {} begin; put \
+                 the newest copy in its place",
+                path(LOG_TIER.index()),
+                log.epoch.0,
+                path(number),
+                begun.0
+            );
+        }
+    }
+    Ok(())
 }
 
 fn look_at(
@@ -144,8 +170,8 @@ fn history_of(superblocks: &[Vec<Superblock>]) -> History {
 /// it change, those of the others are left to be overwritten.
 fn copies_in(superblocks: &[Vec<Superblock>]) -> Vec<RootRef> {
     let others = superblocks.iter().enumerate().filter(|(n, _)| *n != LOG_TIER.index());
-    let mut copies: Vec<RootRef> =
-        others.flat_map(|(_, blocks)| blocks.iter().filter_map(|b| b.checkpoint.clone())).collect();
+    let named = others.flat_map(|(_, blocks)| Superblock::checkpoints_of(blocks));
+    let mut copies: Vec<RootRef> = named.filter_map(|block| block.checkpoint).collect();
     copies.sort_by_key(|copy| std::cmp::Reverse(copy.seq));
     copies.dedup();
     copies
@@ -159,8 +185,7 @@ pub(super) fn recover_only(target: &Target<'_>, loaded: &Loaded) -> Result<(Epoc
     Ok((history.epoch, found.tail.last_seq()))
 }
 
-/// Recovers, and makes the new epoch and the log's cut durable on every tier, the log's tier
-/// last: before that, nothing of the new epoch exists.
+/// Recovers, and makes the new epoch and the log's cut durable on every tier.
 pub(super) fn begin_epoch(
     target: &Target<'_>,
     loaded: Loaded,
@@ -173,17 +198,23 @@ pub(super) fn begin_epoch(
     let (tail, checkpoints) = (found.tail, found.checkpoints);
     let last = tail.last_seq();
     let mut superblocks: Vec<Option<Superblock>> =
-        loaded.superblocks.iter().map(|blocks| blocks.first().cloned()).collect();
+        loaded.superblocks.iter().map(|blocks| newest_of(blocks)).collect();
     let Some(newest) = superblocks[log_tier].clone() else {
         fail!(Internal, "the log's tier has no superblock");
     };
-    let cuts = cuts_of(&history, newest.epoch, found.superblock.log_start.seq, last);
-    if found.superblock.generation != newest.generation {
-        // The newest checkpoint is damaged. The next superblock names the older one, and takes
-        // the place of the newest, so that the good one stays.
-        let generation = newest.generation + 1;
-        superblocks[log_tier] = Some(Superblock { generation, ..found.superblock });
-    }
+    let log_start = found.superblock.log_start;
+    let kept_from = found.previous.as_ref().map_or(log_start.seq, |p| p.log_start.seq);
+    let cuts = cuts_of(&history, newest.epoch, kept_from, last);
+    // If the checkpoint is that of the older slot, the one of the newest is damaged: the next
+    // superblock takes the place of the newest, so that the good one stays.
+    let is_older = found.superblock.generation != newest.generation;
+    superblocks[log_tier] = Some(Superblock {
+        generation: newest.generation + u64::from(is_older),
+        checkpoint: found.superblock.checkpoint,
+        log_start,
+        previous: found.previous,
+        ..newest.clone()
+    });
     blank_next(&*target.devices[log_tier], &tail, newest.segment_size)?;
     let mut present: Vec<Epoch> = (0..superblocks.len()).map(|n| newest.last_seen(n)).collect();
     for (seen, superblock) in present.iter_mut().zip(&superblocks) {
@@ -191,17 +222,46 @@ pub(super) fn begin_epoch(
             *seen = epoch;
         }
     }
-    for number in (0..superblocks.len()).rev() {
-        let Some(superblock) = &mut superblocks[number] else { continue };
+    for superblock in superblocks.iter_mut().flatten() {
+        superblock.minor = FORMAT_MINOR;
+        superblock.features.compat |= COMPAT_SUPPLEMENT;
         superblock.cuts = cuts.clone();
         superblock.epoch = epoch;
         superblock.tier_epochs = present.clone();
-        superblock.generation += 1;
         superblock.watermark = last;
         superblock.clean = false;
-        store_superblock(&*target.devices[number], superblock)?;
     }
+    store_begin(target.devices, &mut superblocks, epoch)?;
     Ok((LogSeed { tail, superblocks, devices: devices.clone(), checkpoints }, epoch))
+}
+
+/// The newest superblock of a tier, from now on with the checkpoint before, which the older slot
+/// alone may have named: it is about to be overwritten.
+fn newest_of(superblocks: &[Superblock]) -> Option<Superblock> {
+    let older = Superblock::checkpoints_of(superblocks).get(1).map(Superblock::as_previous);
+    superblocks.first().map(|newest| Superblock { previous: older, ..newest.clone() })
+}
+
+/// Writes both slots of every tier. The first say that the epoch is beginning, those of the log's
+/// tier last: before that, nothing of it exists. The second say that it has begun, the log's tier
+/// first: whoever has read one knows that the log's tier must know the epoch too.
+fn store_begin(
+    devices: &Devices,
+    superblocks: &mut [Option<Superblock>],
+    epoch: Epoch,
+) -> Result<()> {
+    for (device, superblock) in devices.iter().zip(&mut *superblocks).rev() {
+        if let Some(superblock) = superblock {
+            store_next(&**device, superblock)?;
+        }
+    }
+    for (device, superblock) in devices.iter().zip(superblocks) {
+        if let Some(superblock) = superblock {
+            superblock.begun = epoch;
+            store_next(&**device, superblock)?;
+        }
+    }
+    Ok(())
 }
 
 /// The cut table of the next epoch: what was discarded stays so, and so does what lies beyond

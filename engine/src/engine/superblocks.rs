@@ -5,6 +5,7 @@ use crate::engine::Identity;
 use crate::error::{Error, Result, fail};
 use crate::io::Device;
 use crate::io::buffer::AlignedBuf;
+use crate::log::reader::read_persistently;
 use crate::log::superblock::{SUPERBLOCK_LEN, SUPERBLOCK_SLOTS, Superblock};
 
 pub(super) fn write_block(device: &dyn Device, offset: u64, bytes: &[u8]) -> Result<()> {
@@ -24,32 +25,42 @@ pub(super) fn store_superblock(device: &dyn Device, superblock: &Superblock) -> 
     flush(device)
 }
 
+/// Makes this the superblock of the next generation.
+pub(super) fn store_next(device: &dyn Device, superblock: &mut Superblock) -> Result<()> {
+    superblock.generation += 1;
+    store_superblock(device, superblock)
+}
+
 pub(super) fn flush(device: &dyn Device) -> Result<()> {
     device
         .flush()
         .map_err(|error| Error::from_io(format!("flush of {}", device.path().display()), &error))
 }
 
-/// The valid superblocks of a device, newest first.
+/// The valid superblocks of a device, newest first. A slot that cannot be read is a damaged one,
+/// as long as the other is good.
 pub(super) fn load_superblocks(device: &dyn Device) -> Result<Vec<Superblock>> {
-    let mut slots = [[0u8; SUPERBLOCK_LEN]; 2];
-    for (slot, offset) in slots.iter_mut().zip(SUPERBLOCK_SLOTS) {
-        let mut buf = AlignedBuf::alloc(SUPERBLOCK_LEN);
-        if let Err(error) = device.read_at(offset, &mut buf.as_mut_slice()[..SUPERBLOCK_LEN]) {
-            return Err(Error::from_io(
-                format!("superblock of {}", device.path().display()),
-                &error,
-            ));
+    let read = SUPERBLOCK_SLOTS.map(|offset| read_slot(device, offset));
+    let slots = read.each_ref().map(|slot| slot.as_ref().map_or(&[][..], AlignedBuf::as_slice));
+    let newest = match Superblock::newest(slots) {
+        Ok(newest) => newest,
+        Err(error) => {
+            let place = format!("{}: {}", device.path().display(), error.message());
+            let unread = read.into_iter().find_map(|slot| slot.err());
+            return Err(unread.unwrap_or(Error::new(error.kind(), place)));
         }
-        slot.copy_from_slice(&buf.as_slice()[..SUPERBLOCK_LEN]);
-    }
-    let place = |error: Error| {
-        Error::new(error.kind(), format!("{}: {}", device.path().display(), error.message()))
     };
-    let newest = Superblock::newest([&slots[0], &slots[1]]).map_err(place)?;
     let older = slots.iter().filter_map(|slot| Superblock::decode(slot).ok());
     let older = older.filter(|block| block.generation < newest.generation).collect::<Vec<_>>();
     Ok(std::iter::once(newest).chain(older).collect())
+}
+
+fn read_slot(device: &dyn Device, offset: u64) -> Result<AlignedBuf> {
+    let mut buf = AlignedBuf::alloc(SUPERBLOCK_LEN);
+    let read = read_persistently(device, offset, &mut buf.as_mut_slice()[..SUPERBLOCK_LEN]);
+    read.map(|()| buf).map_err(|error| {
+        Error::from_io(format!("superblock of {}", device.path().display()), &error)
+    })
 }
 
 /// Checks that a tier's superblock is that of this store and of this tier.

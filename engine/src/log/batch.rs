@@ -21,7 +21,14 @@ pub const BATCH_FIXED_LEN: usize = 160;
 pub const BATCH_ALIGN: usize = BLOCK;
 
 pub(super) const CRC_AT: usize = BATCH_FIXED_LEN - 4;
+// The same in every version to come, with the magic and the checksum: see `check_place`.
 const HEADER_LEN_AT: usize = 12;
+const STORE_AT: usize = 16;
+const DEVICE_AT: usize = 32;
+const DEVICE_OFFSET_AT: usize = 72;
+const SEGMENT_AT: usize = 80;
+const GENERATION_AT: usize = 84;
+const TIER_AT: usize = 88;
 const NO_SEGMENT: u32 = u32::MAX;
 const _: () = assert!(BATCH_FIXED_LEN.is_multiple_of(8) && BATCH_FIXED_LEN <= BATCH_ALIGN);
 
@@ -227,18 +234,23 @@ pub fn decode_header(
         let message = format!("header checksum is {stored:#010x}, its bytes give {crc:#010x}");
         return Err(BatchFault::BadChecksum(message));
     }
+    check_place(header, expect)?;
     let mut input = Decoder::new("batch header", header);
     let (identity, shape) = decode_fixed(&mut input).map_err(BatchFault::BadContent)?;
-    check_identity(&identity, expect)?;
+    check_order(&identity, expect)?;
     let records = decode_records(&mut input, &identity, &shape).map_err(BatchFault::BadContent)?;
     Ok(BatchView { identity, shape, crc, records })
 }
 
 /// The caller has checked that the field is inside.
 fn read_u32(bytes: &[u8], at: usize) -> u32 {
-    let mut field = [0; 4];
-    field.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(field)
+    u32::from_le_bytes(read_array(bytes, at))
+}
+
+fn read_array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut field = [0; N];
+    field.copy_from_slice(&bytes[at..at + N]);
+    field
 }
 
 /// Appends the fixed part, the checksum still zero.
@@ -362,29 +374,37 @@ pub(super) fn check_fixed(
     Ok(())
 }
 
-fn check_identity(
+/// Whether the batch was written here. Looked at before anything that only some version of the
+/// format understands: what lies behind the log's end may be a value that holds another store.
+fn check_place(header: &[u8], expect: &BatchExpect<'_>) -> std::result::Result<(), BatchFault> {
+    let store = Uuid(read_array(header, STORE_AT));
+    if store != expect.store {
+        return Err(BatchFault::ForeignStore(store));
+    }
+    let device = Uuid(read_array(header, DEVICE_AT));
+    let offset = u64::from_le_bytes(read_array(header, DEVICE_OFFSET_AT));
+    let segment = read_u32(header, SEGMENT_AT);
+    let generation = read_u32(header, GENERATION_AT);
+    let tier = header[TIER_AT];
+    let due = (expect.segment.tier.0, expect.segment.segment.0, expect.generation);
+    if device == expect.device
+        && offset == expect.device_offset
+        && (tier, segment, generation) == due
+    {
+        return Ok(());
+    }
+    Err(BatchFault::WrongPlace(format!(
+        "written for device {device} tier {tier} segment {segment} generation {generation} at \
+         {offset:#x}, read from device {} tier {} segment {} generation {} at {:#x}",
+        expect.device, due.0, due.1, due.2, expect.device_offset,
+    )))
+}
+
+/// Whether the batch is the one that is due.
+fn check_order(
     found: &BatchIdentity,
     expect: &BatchExpect<'_>,
 ) -> std::result::Result<(), BatchFault> {
-    if found.store != expect.store {
-        return Err(BatchFault::ForeignStore(found.store));
-    }
-    if (found.device, found.segment, found.generation, found.device_offset)
-        != (expect.device, expect.segment, expect.generation, expect.device_offset)
-    {
-        return Err(BatchFault::WrongPlace(format!(
-            "written for device {} {:?} generation {} at {:#x}, read from device {} {:?} \
-             generation {} at {:#x}",
-            found.device,
-            found.segment,
-            found.generation,
-            found.device_offset,
-            expect.device,
-            expect.segment,
-            expect.generation,
-            expect.device_offset,
-        )));
-    }
     let (epoch, seq) = (found.epoch, found.seq);
     if epoch > *expect.epochs.end() {
         return Err(BatchFault::FutureEpoch { epoch, seq });

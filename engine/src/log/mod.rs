@@ -4,12 +4,12 @@
 //! | file | what it lays out |
 //! |---|---|
 //! | [`codec`] | little-endian fields: the bounds-checked reader, the appending writer, checksums |
-//! | `fields`, `places` | what several structures share: bucket options, segments; chunks, cuts, the log's start |
+//! | `fields`, `places` | what several structures share: bucket options, segments; chunks, roots, cuts, the log's start |
 //! | [`map`] | extents and buffer definitions, shared by records and checkpoints |
 //! | [`record`], `paged_records`, `shared_records` | the records: one change each; those of maps in extent pages; of buffers that several name |
 //! | [`page`] | an extent page: a part of a large map, with the checks of its buffers |
 //! | [`batch`], `layout` | the batch: the unit of the log and of atomicity, with its small payloads; its builder |
-//! | [`superblock`] | the root of trust of each tier: versions, identity, epoch, cuts, log start |
+//! | [`superblock`], `supplement` | the root of trust of each tier: versions, identity, epoch, cuts, log start; what 1.1 has added |
 //! | [`checkpoint`] | partition images; [`root`]: what ties them together |
 //! | [`segment`] | the header block and the summary of a segment |
 //! | [`tail`], [`scan`] | where the log ends: while it is written, and when it is read at open; [`reader`]: how it is read |
@@ -34,6 +34,7 @@ pub mod scan;
 pub mod segment;
 mod shared_records;
 pub mod superblock;
+mod supplement;
 pub mod tail;
 #[cfg(test)]
 mod tests;
@@ -41,4 +42,4 @@ mod tests;
 /// Major version of the format. A reader refuses a larger one.
 pub const FORMAT_MAJOR: u16 = 1;
 /// Minor version: additions that an older reader of the same major may ignore.
-pub const FORMAT_MINOR: u16 = 0;
+pub const FORMAT_MINOR: u16 = 1;

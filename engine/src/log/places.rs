@@ -1,4 +1,4 @@
-//! Pointers that the superblock and the checkpoint root share: chunks, the log's start, cuts.
+//! Pointers that the superblock and the checkpoint root share: chunks, roots, the log's start, cuts.
 
 use super::codec::{Decoder, Encoder, check_location};
 use super::fields::{decode_segment, encode_segment};
@@ -29,6 +29,19 @@ pub struct Chunk {
     pub location: Location,
     /// Its length.
     pub len: u32,
+}
+
+/// Where the checkpoint root is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RootRef {
+    /// The batch at which the root was made.
+    pub seq: BatchSeq,
+    /// Its length.
+    pub len: u64,
+    /// Its checksum field.
+    pub crc: u32,
+    /// Its pieces, in order.
+    pub chunks: Vec<Chunk>,
 }
 
 /// The first batch that a recovery reads.

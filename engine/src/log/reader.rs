@@ -2,7 +2,10 @@
 //!
 //! Replay reads the headers of batches and not their payloads, which may be most of the log. A
 //! read costs about as much as the transfer of [`GAP_MAX`] bytes: a smaller gap is read over, a
-//! larger one is jumped, and then the window begins small again.
+//! larger one is jumped, and then the window begins small again. What is read ahead may never be
+//! asked for: that it cannot be read is no error until then.
+
+use std::io;
 
 use crate::error::{Error, Result};
 use crate::io::Device;
@@ -15,6 +18,9 @@ const WINDOW_MAX: usize = 1 << 20;
 const WINDOW_MIN: usize = 64 << 10;
 /// The largest gap that is not worth a jump.
 const GAP_MAX: u64 = 128 << 10;
+
+/// A read of what was asked for is tried so often again.
+const RETRIES: usize = 2;
 
 /// See the module.
 pub struct ForwardReader<'a> {
@@ -60,7 +66,8 @@ impl<'a> ForwardReader<'a> {
         let forward = self.filled > 0 && (self.start..=end + GAP_MAX).contains(&offset);
         self.ahead = if forward { (2 * self.ahead).min(WINDOW_MAX) } else { WINDOW_MIN };
         let start = offset - offset % BLOCK as u64;
-        let wanted = ((offset - start) as usize + len).next_multiple_of(BLOCK).max(self.ahead);
+        let asked = ((offset - start) as usize + len).next_multiple_of(BLOCK);
+        let wanted = asked.max(self.ahead);
         let left = usize::try_from(self.device.len() - start).unwrap_or(usize::MAX);
         let wanted = wanted.min(left - left % BLOCK);
         if self.window.capacity() < wanted {
@@ -68,21 +75,51 @@ impl<'a> ForwardReader<'a> {
         }
         // A failed read leaves nothing to be taken for what was asked.
         self.filled = 0;
-        let target = &mut self.window.as_mut_slice()[..wanted];
-        self.device.read_at(start, target).map_err(|error| {
-            let device = self.device.path().display();
-            Error::from_io(format!("read of {wanted} bytes at {start} of {device}"), &error)
-        })?;
         self.start = start;
-        self.filled = wanted;
-        self.read_bytes += wanted as u64;
+        self.filled = match self.read(start, wanted) {
+            Ok(()) => wanted,
+            Err(_) => self.read_exactly(start, asked.min(wanted))?,
+        };
+        self.read_bytes += self.filled as u64;
         Ok(())
     }
+
+    /// What was asked for, after a read of more than that has failed: what lies ahead may never
+    /// be needed. The window begins as small as can be then.
+    fn read_exactly(&mut self, start: u64, len: usize) -> Result<usize> {
+        self.ahead = BLOCK;
+        let read = read_persistently(self.device, start, &mut self.window.as_mut_slice()[..len]);
+        read.map(|()| len).map_err(|error| {
+            let device = self.device.path().display();
+            Error::from_io(format!("read of {len} bytes at {start} of {device}"), &error)
+        })
+    }
+
+    fn read(&mut self, start: u64, len: usize) -> io::Result<()> {
+        self.device.read_at(start, &mut self.window.as_mut_slice()[..len])
+    }
+}
+
+/// Reads what nothing else can stand in for: an error counts if it is there every time.
+pub fn read_persistently(device: &dyn Device, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+    let mut read = device.read_at(offset, buf);
+    for _ in 0..RETRIES {
+        if read.is_ok() {
+            break;
+        }
+        read = device.read_at(offset, buf);
+    }
+    read
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::RawFd;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::error::ErrorKind;
     use crate::io::device::FileDevice;
 
     fn device(dir: &tempfile::TempDir, blocks: usize) -> FileDevice {
@@ -110,6 +147,64 @@ mod tests {
         let large = reader.bytes(0, 500 * BLOCK).unwrap();
         assert_eq!(large.len(), 500 * BLOCK);
         assert_eq!(large[499 * BLOCK], 499u32 as u8);
+    }
+
+    /// A device with a block that cannot be read so many times.
+    struct Failing {
+        device: FileDevice,
+        bad: u64,
+        failures: AtomicUsize,
+    }
+
+    impl Device for Failing {
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+            let touches = (offset..offset + buf.len() as u64).contains(&self.bad);
+            if touches && self.failures.load(Ordering::Relaxed) > 0 {
+                self.failures.fetch_sub(1, Ordering::Relaxed);
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            self.device.read_at(offset, buf)
+        }
+
+        fn write_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+            self.device.write_at(offset, buf)
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            self.device.flush()
+        }
+
+        fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+            self.device.allocate(offset, len)
+        }
+
+        fn len(&self) -> u64 {
+            self.device.len()
+        }
+
+        fn descriptor(&self) -> Option<RawFd> {
+            None
+        }
+
+        fn path(&self) -> &Path {
+            self.device.path()
+        }
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_read_matters_only_to_those_who_ask_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let bad = 40 * BLOCK as u64;
+        let device = Failing { device: device(&dir, 600), bad, failures: usize::MAX.into() };
+        let mut reader = ForwardReader::new(&device);
+        for block in (0..600usize).filter(|block| *block != 40) {
+            let bytes = reader.bytes((block * BLOCK) as u64, BLOCK).unwrap();
+            assert!(bytes.iter().all(|byte| *byte == block as u8), "block {block}");
+        }
+        assert_eq!(reader.bytes(bad, BLOCK).unwrap_err().kind(), ErrorKind::Io);
+        // The read ahead and two of what was asked for.
+        device.failures.store(3, Ordering::Relaxed);
+        assert!(reader.bytes(bad, BLOCK).unwrap().iter().all(|byte| *byte == 40));
     }
 
     #[test]

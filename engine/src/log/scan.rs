@@ -87,6 +87,30 @@ pub fn scan(device: &dyn Device, start: LogStart, expect: &LogExpect<'_>) -> Res
     Ok(scan)
 }
 
+/// The beginnings of the log segments from the one that begins with `from` up to the one that
+/// begins with `to`, which is left out. `None` if the log does not lead there.
+pub fn starts_between(
+    device: &dyn Device,
+    from: LogStart,
+    to: LogStart,
+    expect: &LogExpect<'_>,
+) -> Option<Vec<LogStart>> {
+    if from == to {
+        return Some(Vec::new());
+    }
+    let mut reader = ForwardReader::new(device);
+    let mut tail = LogTail::at_start(from, from.offset % expect.segment_size);
+    let mut epoch = Epoch(0);
+    while tail.next_seq < to.seq {
+        let found = next_batch(&mut reader, &tail, expect, epoch..=expect.epoch);
+        let (view, next, _) = found.ok()?;
+        epoch = view.identity.epoch;
+        tail = next;
+    }
+    let leads_there = (tail.next_seq, tail.chain) == (to.seq, to.chain);
+    (leads_there && tail.segment != to.segment).then(|| tail.history.into())
+}
+
 enum Stop {
     Fault(BatchFault),
     Error(crate::error::Error),
@@ -146,6 +170,8 @@ fn batch_at(
     }
     let mut tail = tail.clone();
     tail.advance(u64::from(view.shape.total_len), view.crc);
+    // It may have been named before it was written through. That is for speed alone: what was
+    // never written reads as zeros, and what an earlier use has left is of an older generation.
     tail.ahead =
         view.identity.next.map(|(segment, generation)| Ahead { segment, generation, ready: true });
     Ok((view, tail, offset))

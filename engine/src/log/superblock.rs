@@ -6,7 +6,9 @@
 use super::FORMAT_MAJOR;
 use super::codec::{DEVICE_OFFSET_END, Decoder, Encoder, check_seal, seal};
 use super::places::{CHUNK_LEN, CUT_LEN, check_chunks};
-pub use super::places::{CHUNKS_MAX, Chunk, Cut, LogStart};
+pub use super::places::{CHUNKS_MAX, Chunk, Cut, LogStart, RootRef};
+use super::supplement::{self, SUPPLEMENT_LEN};
+pub use super::supplement::{COMPAT_SUPPLEMENT, Previous};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::limits::{BLOCK, CHECK_BLOCK, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, TIERS_MAX};
 use crate::types::{BatchSeq, Epoch, TierId, TierKind, Uuid};
@@ -31,22 +33,9 @@ const TIERS_AT: usize = 192;
 const CUTS_AT: usize = TIERS_AT + 16 * TIERS_MAX;
 const CHUNKS_AT: usize = CUTS_AT + CUT_LEN * CUTS_MAX;
 const TIER_EPOCHS_AT: usize = CHUNKS_AT + CHUNK_LEN * CHUNKS_MAX;
-const RESERVED_AT: usize = TIER_EPOCHS_AT + 4 * TIERS_MAX;
-const _: () = assert!(RESERVED_AT <= CRC_AT && SUPERBLOCK_LEN == BLOCK);
+const SUPPLEMENT_AT: usize = TIER_EPOCHS_AT + 4 * TIERS_MAX;
+const _: () = assert!(SUPPLEMENT_AT + SUPPLEMENT_LEN <= CRC_AT && SUPERBLOCK_LEN == BLOCK);
 const _: () = assert!(SUPERBLOCK_SLOTS[1] + (SUPERBLOCK_LEN as u64) <= SEGMENT_SIZE_MIN);
-
-/// Where the checkpoint root is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RootRef {
-    /// The batch at which the root was made.
-    pub seq: BatchSeq,
-    /// Its length.
-    pub len: u64,
-    /// Its checksum field.
-    pub crc: u32,
-    /// Its pieces, in order.
-    pub chunks: Vec<Chunk>,
-}
 
 /// The feature words of a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -98,6 +87,10 @@ pub struct Superblock {
     pub tier_epochs: Vec<Epoch>,
     /// The newest checkpoint, if there is one.
     pub checkpoint: Option<RootRef>,
+    /// The checkpoint before it, which is whole too.
+    pub previous: Option<Previous>,
+    /// The newest epoch that the log's tier is known to have had; 0: nothing is known.
+    pub begun: Epoch,
 }
 
 /// Why a slot holds no usable superblock. A newer format outranks a good older slot: the store
@@ -135,6 +128,45 @@ impl Superblock {
         self.tier_epochs.get(tier).copied().unwrap_or(self.epoch)
     }
 
+    /// The checkpoints that may be whole, the best first, each as a superblock that names it as
+    /// its newest: those of a tier's valid superblocks, given newest first.
+    pub fn checkpoints_of(superblocks: &[Superblock]) -> Vec<Superblock> {
+        let Some((newest, older)) = superblocks.split_first() else { return Vec::new() };
+        let before = newest.previous.clone().map(|Previous { checkpoint, log_start }| Superblock {
+            checkpoint,
+            log_start,
+            previous: None,
+            ..newest.clone()
+        });
+        let mut found: Vec<Superblock> = Vec::new();
+        for block in std::iter::once(newest.clone()).chain(before).chain(older.iter().cloned()) {
+            let is_same = |other: &Superblock| {
+                (&other.checkpoint, other.log_start) == (&block.checkpoint, block.log_start)
+            };
+            if !found.iter().any(is_same) {
+                found.push(block);
+            }
+        }
+        found
+    }
+
+    /// The checkpoint that it names, to be the one before the next.
+    pub fn as_previous(&self) -> Previous {
+        Previous { checkpoint: self.checkpoint.clone(), log_start: self.log_start }
+    }
+
+    /// The superblock after this one, which names a newer checkpoint.
+    pub fn with_checkpoint(&self, root: RootRef, log_start: LogStart, w: BatchSeq) -> Superblock {
+        Superblock {
+            generation: self.generation + 1,
+            watermark: w,
+            previous: Some(self.as_previous()),
+            checkpoint: Some(root),
+            log_start,
+            ..self.clone()
+        }
+    }
+
     /// The block to write to [`slot_of`](Self::slot_of) its generation.
     pub fn encode(&self) -> Result<Vec<u8>> {
         if let Err(fault) = self.validate() {
@@ -162,6 +194,8 @@ impl Superblock {
         chunks.iter().for_each(|chunk| chunk.encode(&mut out));
         out.zeros_to(TIER_EPOCHS_AT);
         self.tier_epochs.iter().for_each(|epoch| out.u32(epoch.0));
+        out.zeros_to(SUPPLEMENT_AT);
+        supplement::encode(&mut out, self.previous.as_ref(), self.begun);
         out.zeros_to(SUPERBLOCK_LEN);
         seal(&mut block, CRC_AT);
         Ok(block)
@@ -199,8 +233,8 @@ impl Superblock {
 
     /// The valid superblock of a tier, from its two slots.
     ///
-    /// One slot may be damaged: a crash tears the one being written. What an older slot leaves
-    /// unsaid, recovery notices: batches of an epoch that the slot does not know are refused.
+    /// One slot may be damaged: a crash tears the one being written. Before an epoch writes its
+    /// first batch, both slots name it; should one not, recovery refuses the batches of the epoch.
     pub fn newest(slots: [&[u8]; 2]) -> Result<Superblock> {
         match slots.map(Superblock::decode_slot) {
             [Err(SlotFault::Newer(error)), _] | [_, Err(SlotFault::Newer(error))] => Err(error),
@@ -283,6 +317,13 @@ impl Superblock {
         {
             return Err("the cut table is not ascending and below the epoch".into());
         }
+        let is_announced = self.features.compat & COMPAT_SUPPLEMENT != 0;
+        if !is_announced && (self.previous.is_some() || self.begun.0 != 0)
+            || self.begun > self.epoch
+        {
+            return Err(format!("epoch {} of {} has begun", self.begun.0, self.epoch.0));
+        }
+        self.previous.as_ref().map_or(Ok(()), Previous::validate)?;
         match &self.checkpoint {
             Some(root) if root.chunks.is_empty() => Err("a checkpoint without a place".into()),
             Some(root) => check_chunks(&root.chunks, root.len),
@@ -324,6 +365,10 @@ fn decode_checked(block: &[u8]) -> Result<Superblock> {
     let generation = input.u64("generation")?;
     let watermark = BatchSeq(input.u64("watermark")?);
     let (log_start, checkpoint, tiers, cuts, tier_epochs) = decode_tables(&mut input, tier_count)?;
+    let (previous, begun) = match features.compat & COMPAT_SUPPLEMENT {
+        0 => (None, Epoch(0)),
+        _ => supplement::decode(&mut input)?,
+    };
     Ok(Superblock {
         minor,
         features,
@@ -343,6 +388,8 @@ fn decode_checked(block: &[u8]) -> Result<Superblock> {
         cuts,
         tier_epochs,
         checkpoint,
+        previous,
+        begun,
     })
 }
 
@@ -394,7 +441,7 @@ fn decode_tables(input: &mut Decoder<'_>, tier_count: usize) -> Result<Tables> {
     input.zeros(TIER_EPOCHS_AT - input.position(), "unused chunks")?;
     let tier_epochs: Vec<Epoch> =
         (0..tier_count).map(|_| input.u32("tier_epochs").map(Epoch)).collect::<Result<_>>()?;
-    input.zeros(RESERVED_AT - input.position(), "unused tier epochs")?;
+    input.zeros(SUPPLEMENT_AT - input.position(), "unused tier epochs")?;
     if chunks.is_empty() && (root_seq, root_len, root_crc) != (BatchSeq(0), 0, 0) {
         return Err(input.corrupt("a checkpoint without a place"));
     }

@@ -8,6 +8,7 @@ use crate::index::table::{RowView, from_record};
 use crate::io::buffer::AlignedBuf;
 use crate::limits::{BLOCK, PARTITIONS};
 use crate::log::checkpoint::{BlobMap, BufferEntry, PartitionIdentity, PartitionView};
+use crate::log::reader::read_persistently;
 use crate::log::root::{PartitionRef, Root};
 use crate::log::superblock::{Chunk, RootRef, Superblock};
 use crate::recover::Target;
@@ -32,7 +33,7 @@ pub(super) fn root<'a>(
         let count = root.partitions.len();
         fail!(Format, "a checkpoint of {count} partitions, this version has {PARTITIONS}");
     }
-    replay.kept = segments_named(target.space, &root, root_ref);
+    replay.kept = segments_named(target.space, &root, root_ref)?;
     replay.root_seq = root.seq;
     replay.next_generation = root.next_generation;
     replay.buckets_used = BucketId(root.next_bucket.0.saturating_sub(1));
@@ -115,7 +116,7 @@ fn read_chunks(target: &Target<'_>, chunks: &[Chunk], len: u64) -> Result<Vec<u8
         // Exactly the chunk: images are small, and there are hundreds.
         let blocks = (chunk.len as usize).next_multiple_of(BLOCK);
         let mut buf = AlignedBuf::alloc(blocks);
-        let read = device.read_at(offset, &mut buf.as_mut_slice()[..blocks]);
+        let read = read_persistently(&**device, offset, &mut buf.as_mut_slice()[..blocks]);
         read.map_err(|error| {
             Error::from_io(format!("checkpoint chunk at {offset} of tier {}", tier.0), &error)
         })?;
@@ -132,7 +133,15 @@ pub(super) fn segments_named(
     space: &Space,
     root: &Root,
     root_ref: &RootRef,
-) -> BTreeSet<TierSegment> {
+) -> Result<BTreeSet<TierSegment>> {
     let images = root.partitions.iter().flat_map(|part| &part.chunks);
-    images.chain(&root_ref.chunks).filter_map(|chunk| segment_of(space, chunk)).collect()
+    let places = images.chain(&root_ref.chunks).map(|chunk| match segment_of(space, chunk) {
+        Some(at) => Ok(at),
+        None => fail!(
+            Corrupt,
+            "a checkpoint chunk lies at {:?}, which is no place of this store",
+            chunk.location
+        ),
+    });
+    places.collect()
 }

@@ -356,11 +356,12 @@ impl<'a> Replay<'a> {
     // ---- buffers --------------------------------------------------------------------------
 
     /// Whether all data that a batch names has reached its device: the buffers it defines, and the
-    /// copies that its moves lead to.
+    /// copies that its moves lead to. What earlier batches have put in the same place is not looked
+    /// at: if it has rotted since, its blob says so when it is read, and the log goes on.
     pub fn has_landed(&self, batch: &BatchView, landing: &mut Landing<'_>) -> Result<bool> {
         for record in batch.records() {
             for def in record.buffers() {
-                if !landing.has(def)? {
+                if !self.is_known(record, def) && !landing.has(def)? {
                     return Ok(false);
                 }
             }
@@ -374,6 +375,22 @@ impl<'a> Replay<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Whether a buffer that a record defines stands in its place since an earlier batch: as a row
+    /// of the table, or as the lone buffer of the blob that the record changes.
+    fn is_known(&self, record: &Record, def: &BufferDef) -> bool {
+        if self.table.get(def.id).is_some_and(|buffer| buffer.location == def.location) {
+            return true;
+        }
+        let (Record::Put { bucket, key, .. } | Record::Splice { bucket, key, .. }) = record else {
+            return false;
+        };
+        let hash = self.index.hash(*bucket, key);
+        let mut stripe = self.index.lock(hash);
+        let entry = stripe.get(hash, *bucket, key);
+        let lone = entry.as_ref().and_then(|entry| entry.visible.lone());
+        lone.is_some_and(|lone| lone.id == def.id && lone.location == def.location)
     }
 
     /// Works on the buffer that a move changes; `None` if it is gone or elsewhere.

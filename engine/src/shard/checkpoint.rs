@@ -92,7 +92,6 @@ pub struct Checkpointer {
     taken: RefCell<BTreeSet<TierSegment>>,
     writer: RefCell<Option<MetaWriter>>,
     copy_writer: RefCell<Option<MetaWriter>>,
-    previous_start: Cell<Option<BatchSeq>>,
 }
 
 impl Checkpointer {
@@ -115,7 +114,6 @@ impl Checkpointer {
             taken: RefCell::default(),
             writer: RefCell::new(None),
             copy_writer: RefCell::new(None),
-            previous_start: Cell::new(None),
         }
     }
 
@@ -404,20 +402,16 @@ impl LogOwner {
     /// Writes the log tier's next superblock and flushes it.
     pub(super) async fn write_superblock(&self, log_start: LogStart, root: RootRef) -> Result<()> {
         let tier = self.tail.borrow().segment.tier;
-        let block = {
-            let mut superblocks = self.superblocks.borrow_mut();
-            let Some(superblock) = &mut superblocks[tier.index()] else {
-                return Err(Error::new(ErrorKind::Internal, "the log's tier has no superblock"));
-            };
-            superblock.generation += 1;
-            superblock.watermark = self.core().log.watermark();
-            superblock.log_start = log_start;
-            // A discarded batch may follow a kept one right at the log's start.
-            superblock.cuts.retain(|cut| cut.seq.next() >= log_start.seq);
-            superblock.checkpoint = Some(root);
-            superblock.clone()
+        let Some(before) = self.superblocks.borrow()[tier.index()].clone() else {
+            return Err(Error::new(ErrorKind::Internal, "the log's tier has no superblock"));
         };
-        self.store_superblock(tier, &block).await
+        let mut next = before.with_checkpoint(root, log_start, self.core().log.watermark());
+        // A discarded batch may follow a kept one right at the start of the log that is kept.
+        next.cuts.retain(|cut| cut.seq.next() >= before.log_start.seq);
+        // If it cannot be written, the next attempt goes to the same slot: the other stays good.
+        self.store_superblock(tier, &next).await?;
+        self.superblocks.borrow_mut()[tier.index()] = Some(next);
+        Ok(())
     }
 
     /// Writes a superblock; durable when this returns.
@@ -446,10 +440,12 @@ impl LogOwner {
             core.space.tier(root.log_start.segment.tier),
             newest.len() as u64,
         );
-        // The older superblock still names its own log start.
-        let previous = self.checkpointer.previous_start.replace(Some(root.log_start.seq));
-        if let Some(previous) = previous {
-            for at in self.tail.borrow_mut().forget_before(previous) {
+        // The checkpoint before still needs the log from its own start on.
+        let log_tier = root.log_start.segment.tier;
+        let superblocks = self.superblocks.borrow();
+        let named = superblocks[log_tier.index()].as_ref();
+        if let Some(previous) = named.and_then(|superblock| superblock.previous.as_ref()) {
+            for at in self.tail.borrow_mut().forget_before(previous.log_start.seq) {
                 core.space.seal(at, core.runtime.now().0);
             }
             core.organizer.kick();
@@ -467,12 +463,15 @@ pub fn segments_of(
     images.chain(&root_ref.chunks).filter_map(|chunk| segment_of(&core.space, chunk)).collect()
 }
 
-/// The segment a chunk lies in.
+/// The segment a chunk lies in; `None` if that is no place of the store.
 pub fn segment_of(space: &crate::tier::space::Space, chunk: &Chunk) -> Option<TierSegment> {
     match chunk.location.place() {
-        Place::Device { tier, offset } if tier.index() < space.tiers().len() => {
-            Some(TierSegment { tier, segment: space.tier(tier).segment_at(offset) })
+        Place::Device { tier, offset } => {
+            let facts = space.tiers().get(tier.index())?;
+            // Before it is narrowed to a number.
+            let is_inside = offset / facts.segment_size < facts.segments().len() as u64;
+            is_inside.then(|| TierSegment { tier, segment: facts.segment_at(offset) })
         }
-        _ => None,
+        Place::Dram(_) => None,
     }
 }

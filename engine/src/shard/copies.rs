@@ -13,7 +13,7 @@ use std::rc::Rc;
 use crate::error::{Error, Result};
 use crate::limits::PARTITIONS;
 use crate::log::root::{PartitionRef, Root};
-use crate::log::superblock::{LogStart, RootRef, Superblock};
+use crate::log::superblock::{LogStart, RootRef};
 use crate::shard::checkpoint::Gathered;
 use crate::shard::flush::flush_all;
 use crate::shard::log_owner::LogOwner;
@@ -143,13 +143,7 @@ impl LogOwner {
     async fn name_copy(&self, root: RootRef, log_start: LogStart) -> Result<()> {
         let Some(tier) = self.copies.tier else { return Ok(()) };
         let Some(before) = self.superblocks.borrow()[tier.index()].clone() else { return Ok(()) };
-        let next = Superblock {
-            generation: before.generation + 1,
-            watermark: self.core().log.watermark(),
-            log_start,
-            checkpoint: Some(root),
-            ..before
-        };
+        let next = before.with_checkpoint(root, log_start, self.core().log.watermark());
         self.store_superblock(tier, &next).await?;
         self.superblocks.borrow_mut()[tier.index()] = Some(next);
         Ok(())

@@ -281,6 +281,28 @@ fn an_intact_batch_of_another_format_is_never_a_torn_one() {
 }
 
 #[test]
+fn a_batch_of_another_format_that_was_not_written_here_is_no_batch() {
+    let mut random = Random::new();
+    let identity = random.batch_identity();
+    let mut foreign = batch_of(vec![Record::Marker], &identity);
+    forge(&mut foreign, 8, &99u16.to_le_bytes());
+    let elsewhere: [&dyn Fn(&mut BatchExpect<'static>); 6] = [
+        &|expect| expect.store = Uuid([1; 16]),
+        &|expect| expect.device = Uuid([1; 16]),
+        &|expect| expect.segment.tier.0 ^= 1,
+        &|expect| expect.segment.segment.0 ^= 1,
+        &|expect| expect.generation ^= 1,
+        &|expect| expect.device_offset ^= 4096,
+    ];
+    for change in elsewhere {
+        let mut expect = expect_of(&identity);
+        change(&mut expect);
+        let fault = decode_header(&foreign, &expect).expect_err("accepted");
+        assert!(fault.may_be_torn(), "{fault}");
+    }
+}
+
+#[test]
 fn a_buffer_across_the_batch_header_is_refused() {
     let mut random = Random::new();
     let identity = random.batch_identity();

@@ -9,8 +9,8 @@ use crate::log::segment::{
     Footer, SEGMENT_BLOCK_LEN, SegmentHeader, SegmentIdentity, SummaryEntry, encode_tail,
     summary_len, tail_len,
 };
-use crate::log::superblock::{SUPERBLOCK_LEN, Superblock};
-use crate::types::{BucketId, BufferId, Epoch, TierKind, Version};
+use crate::log::superblock::{COMPAT_SUPPLEMENT, RootRef, SUPERBLOCK_LEN, Superblock};
+use crate::types::{BatchSeq, BucketId, BufferId, Epoch, TierKind, Version};
 
 const SEGMENT_SIZE: u64 = 4 << 20;
 
@@ -51,9 +51,12 @@ fn foreign_formats_are_told_from_damage() {
 
 #[test]
 fn forged_superblock_counts_are_refused() {
-    let block = Random::new().superblock().encode().unwrap();
-    // tier, tier kind, tier count, clean; epoch, generation; chunk count, cut count
-    for (at, width) in [(80, 1), (81, 1), (82, 1), (83, 1), (180, 4), (184, 4)] {
+    let mut superblock = Random::new().superblock();
+    superblock.features.compat |= COMPAT_SUPPLEMENT;
+    let block = superblock.encode().unwrap();
+    // tier, tier kind, tier count, clean; chunk count, cut count; those of the previous root, begun
+    let places = [(80, 1), (81, 1), (82, 1), (83, 1), (180, 4), (184, 4), (2612, 4), (2616, 4)];
+    for (at, width) in places {
         let mut forged = block.clone();
         forged[at..at + width].fill(0xFF);
         seal(&mut forged, SUPERBLOCK_LEN - 4);
@@ -70,6 +73,51 @@ fn a_superblock_that_cannot_be_read_back_is_not_written() {
     for bad in [dram, young, no_tiers, Superblock { segment_size: 4097, ..good }] {
         assert_eq!(bad.encode().unwrap_err().kind(), ErrorKind::Internal);
     }
+}
+
+#[test]
+fn superblocks_of_1_0_say_nothing_of_what_came_later() {
+    let mut superblock = Random::new().superblock();
+    superblock.features.compat |= COMPAT_SUPPLEMENT;
+    superblock.begun = superblock.epoch;
+    superblock.previous = Some(superblock.as_previous());
+    let new = superblock.encode().unwrap();
+    assert_eq!(Superblock::decode(&new).unwrap(), superblock);
+    let silent = Superblock { previous: None, begun: Epoch(0), ..superblock };
+    // Without the bit nothing there is read; with it, zeros are what a 1.0 engine leaves.
+    let mut unannounced = new.clone();
+    unannounced[16] &= !1;
+    let mut zeros = new;
+    zeros[2560..4092].fill(0);
+    for (mut old, compat) in
+        [(unannounced, silent.features.compat & !1), (zeros, silent.features.compat)]
+    {
+        seal(&mut old, SUPERBLOCK_LEN - 4);
+        let mut expected = silent.clone();
+        expected.features.compat = compat;
+        assert_eq!(Superblock::decode(&old).unwrap(), expected);
+    }
+}
+
+#[test]
+fn the_checkpoints_of_a_tier_are_the_newest_the_one_before_and_that_of_the_older_slot() {
+    let mut random = Random::new();
+    let mut first = random.superblock();
+    first.features.compat |= COMPAT_SUPPLEMENT;
+    let (chunks, len) = random.chunks(4);
+    let root = |seq| RootRef { seq: BatchSeq(seq), len, crc: 1, chunks: chunks.clone() };
+    let second = first.with_checkpoint(root(1), random.log_start(), BatchSeq(5));
+    let third = second.with_checkpoint(root(2), random.log_start(), BatchSeq(6));
+    let named = |slots: &[Superblock]| {
+        let found = Superblock::checkpoints_of(slots);
+        found.iter().map(Superblock::as_previous).collect::<Vec<_>>()
+    };
+    let all = [third.as_previous(), second.as_previous(), first.as_previous()];
+    assert_eq!(named(&[third.clone(), second.clone()]), all[..2]);
+    assert_eq!(named(&[third.clone(), first.clone()]), all);
+    assert_eq!(named(std::slice::from_ref(&third)), all[..2]);
+    let of_1_0 = Superblock { previous: None, ..third };
+    assert_eq!(named(&[of_1_0, second]), all[..2]);
 }
 
 #[test]

@@ -9,7 +9,9 @@ use crate::log::record::{
     SegmentKind,
 };
 use crate::log::root::{BucketEntry, PartitionRef, Root, SegmentEntry};
-use crate::log::superblock::{Chunk, Cut, Features, LogStart, RootRef, Superblock};
+use crate::log::superblock::{
+    COMPAT_SUPPLEMENT, Chunk, Cut, Features, LogStart, Previous, RootRef, Superblock,
+};
 use crate::types::{
     BatchSeq, BucketId, BufferId, Durability, Epoch, Location, SegmentId, TierId, TierKind,
     TierSegment, Uuid, Version,
@@ -290,9 +292,18 @@ impl Random {
         let (chunks, len) = self.chunks(64);
         let root = RootRef { seq: BatchSeq(self.next()), len, crc: self.u32(), chunks };
         let epoch = cut_count + 1 + self.below(1000) as u32;
+        let compat = self.next();
+        let has_supplement = compat & COMPAT_SUPPLEMENT != 0;
+        let previous = (has_supplement && self.below(3) > 0).then(|| {
+            let (chunks, len) = self.chunks(64);
+            let root = RootRef { seq: BatchSeq(self.next()), len, crc: self.u32(), chunks };
+            let checkpoint = (!root.chunks.is_empty()).then_some(root);
+            Previous { checkpoint, log_start: self.log_start() }
+        });
+        let begun = if has_supplement { self.below(u64::from(epoch) + 1) as u32 } else { 0 };
         Superblock {
             minor: self.u32() as u16,
-            features: Features { compat: self.next(), ro_compat: self.next(), incompat: 0 },
+            features: Features { compat, ro_compat: self.next(), incompat: 0 },
             store: self.uuid(),
             device: tiers[usize::from(tier)],
             tier: TierId(tier),
@@ -314,6 +325,8 @@ impl Random {
                 .map(|epoch| Cut { epoch: Epoch(epoch), seq: BatchSeq(self.next()) })
                 .collect(),
             checkpoint: (!root.chunks.is_empty()).then_some(root),
+            previous,
+            begun: Epoch(begun),
         }
     }
 
