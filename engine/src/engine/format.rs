@@ -11,7 +11,7 @@ use crate::limits::BLOCK;
 use crate::log::FORMAT_MINOR;
 use crate::log::record::SegmentKind;
 use crate::log::segment::{SegmentHeader, SegmentIdentity};
-use crate::log::superblock::{COMPAT_SUPPLEMENT, Features, LogStart, Superblock};
+use crate::log::superblock::{COMPAT_SUPPLEMENT, Features, INCOMPAT_RECORDS, LogStart, Superblock};
 use crate::types::{BatchSeq, Epoch, SegmentId, TierId, TierSegment, Uuid};
 
 /// Writes the superblocks of a new store. Nothing is flushed twice; nothing exists before.
@@ -29,7 +29,11 @@ pub fn format(
         let segment_size = config.devices[LOG_TIER.index()].segment_size;
         let superblock = Superblock {
             minor: FORMAT_MINOR,
-            features: Features { compat: COMPAT_SUPPLEMENT, ro_compat: 0, incompat: 0 },
+            features: Features {
+                compat: COMPAT_SUPPLEMENT,
+                ro_compat: 0,
+                incompat: INCOMPAT_RECORDS,
+            },
             store: identity.store,
             device: identity.devices[number],
             tier: TierId(number as u8),

@@ -12,7 +12,9 @@ use crate::io::device::LostDevice;
 use crate::io::{Device, Devices};
 use crate::limits::BLOCK;
 use crate::log::FORMAT_MINOR;
-use crate::log::superblock::{COMPAT_SUPPLEMENT, CUTS_MAX, Cut, RootRef, Superblock};
+use crate::log::superblock::{
+    COMPAT_SUPPLEMENT, CUTS_MAX, Cut, INCOMPAT_RECORDS, RootRef, Superblock,
+};
 use crate::log::tail::LogTail;
 use crate::recover::{self, History, Target};
 use crate::shard::LogSeed;
@@ -225,6 +227,7 @@ pub(super) fn begin_epoch(
     for superblock in superblocks.iter_mut().flatten() {
         superblock.minor = FORMAT_MINOR;
         superblock.features.compat |= COMPAT_SUPPLEMENT;
+        superblock.features.incompat |= INCOMPAT_RECORDS;
         superblock.cuts = cuts.clone();
         superblock.epoch = epoch;
         superblock.tier_epochs = present.clone();

@@ -22,7 +22,9 @@ pub const SUPERBLOCK_SLOTS: [u64; 2] = [0, 65_536];
 /// Most entries of the cut table.
 pub const CUTS_MAX: usize = 64;
 /// Incompatible features that this version can handle.
-pub const INCOMPAT_KNOWN: u64 = 0;
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_RECORDS;
+/// The log may hold kinds of records that version 1.0 does not know.
+pub const INCOMPAT_RECORDS: u64 = 1;
 /// Features that this version can write; a store with others is opened for reading only.
 pub const RO_COMPAT_KNOWN: u64 = 0;
 
