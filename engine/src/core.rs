@@ -456,6 +456,8 @@ pub struct ReadRequest {
 pub struct Group {
     /// In the order of the log.
     pub members: Vec<Member>,
+    /// Keeps what the members name until they do so themselves.
+    pub keep: Vec<BlobState>,
     /// The level at which all of it is acknowledged.
     pub level: Durability,
     /// Answered once for all.

@@ -27,6 +27,10 @@ pub enum ErrorKind {
     BucketExists = -203,
     /// No store at this path.
     StoreNotFound = -204,
+    /// The blob is there, and the change was to be made only if it is not.
+    Exists = -205,
+    /// The blob has another version than the change was to be made to.
+    VersionMismatch = -206,
     /// The tiers are full.
     NoSpace = -301,
     /// The memory budget does not allow another index entry.
@@ -37,6 +41,8 @@ pub enum ErrorKind {
     Busy = -304,
     /// Cancelled before it began.
     Cancelled = -305,
+    /// The bucket's quota of bytes or blobs would be exceeded.
+    QuotaExceeded = -306,
     /// The store is closed.
     Closed = -401,
     /// Another process, or another handle of this one, has the store or a tier of it open.

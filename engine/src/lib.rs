@@ -34,8 +34,8 @@ pub mod types;
 struct Readme;
 
 pub use api::{
-    Action, BlobStat, Bucket, BucketStat, BufferPlace, Completion, Cursor, Done, OpId, OpMemory,
-    Operation, PutOptions, Queue, Refused, ScanItem, ScanRange,
+    Action, Batch, BlobStat, Bucket, BucketStat, BufferPlace, Completion, Condition, Cursor, Done,
+    OpId, OpMemory, Operation, PutOptions, Queue, Refused, ScanItem, ScanRange,
 };
 pub use config::{Config, MissingTiers};
 pub use error::{Error, ErrorKind, Result};

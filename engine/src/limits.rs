@@ -75,6 +75,8 @@ pub const PARTITIONS: usize = 256;
 pub const UNFLUSHED_MAX: u64 = 256 << 20;
 /// Requests that may wait in one shard's mailbox.
 pub const MAILBOX_LEN_MAX: usize = 1024;
+/// Steps of one batch: its records must fit one batch of the log.
+pub const BATCH_STEPS_MAX: usize = 65_536;
 /// Operations that one queue may have under way. They wait in mailboxes and for permits, each with
 /// about half a KiB of memory.
 pub const QUEUE_DEPTH_MAX: usize = 65_536;

@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use crate::api::{Bucket, Queue};
+use crate::api::read::Reader;
+use crate::api::{self, Batch, Bucket, Queue};
 use crate::config::validate::wrong_buffer_size;
 use crate::config::{Config, ResolvedConfig};
 use crate::core::{Core, Request};
@@ -26,7 +27,7 @@ use crate::manifest;
 use crate::stats::{MemoryStats, Stats, TierStats};
 use crate::store::lock::Access;
 use crate::store::opening::{Opening, is_of_creation};
-use crate::types::{BucketId, Durability, TierKind, Uuid};
+use crate::types::{BucketId, Durability, TierKind, Uuid, Version};
 
 /// An open store. One process has it open at a time, or any number of them for reading only; all
 /// methods may be called from any thread.
@@ -328,6 +329,37 @@ impl Store {
             destroying.refused();
         }
         destroyed
+    }
+
+    // ---- several blobs --------------------------------------------------------------------
+
+    /// Makes all changes of a batch, or none: a reader, and a crash, sees the old state or the new one
+    /// whole. Runs at Written level at least; at the highest default of its buckets if `durability`
+    /// is `None`. Returns the version that each step made; of one that changes nothing, the version
+    /// found.
+    ///
+    /// # Errors
+    /// Those of each change, and that of the first condition that does not hold; `InvalidArgument` if
+    /// a blob is named twice, `LimitExceeded` if the records do not fit one batch of the log (values
+    /// may have any size), `Unsupported` in a store with DRAM alone. Nothing has changed then.
+    pub fn commit(
+        &self,
+        batch: &Batch<'_>,
+        durability: Option<Durability>,
+    ) -> Result<Vec<Version>> {
+        self.core().runtime.block_on(self.commit_async(batch, durability))
+    }
+
+    /// [`commit`](Self::commit), asynchronous. It may be dropped: the batch then takes place wholly or
+    /// not at all.
+    #[doc(hidden)]
+    pub async fn commit_async(
+        &self,
+        batch: &Batch<'_>,
+        durability: Option<Durability>,
+    ) -> Result<Vec<Version>> {
+        let changed = api::batch::commit(self.core(), batch, durability, Reader::Caller).await?;
+        Ok(changed.into_iter().map(|changed| changed.version).collect())
     }
 
     // ---- asynchronous operations ----------------------------------------------------------

@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use crate::api::change;
-use crate::api::edit::{Changed, Edit};
+use crate::api::copy;
+use crate::api::edit::{Changed, Condition, Edit};
 use crate::api::held;
 use crate::api::memory::{self, Outcome};
 use crate::api::read::{self, Got, Reader};
@@ -37,11 +38,19 @@ pub struct Bucket {
 pub struct PutOptions {
     /// The level at which the put returns; the bucket's default, else the store's, if `None`.
     pub durability: Option<Durability>,
+    /// What must hold of the blob; the change is refused, and nothing done, where it does not.
+    pub condition: Condition,
 }
 
 impl From<Durability> for PutOptions {
     fn from(durability: Durability) -> PutOptions {
-        PutOptions { durability: Some(durability) }
+        PutOptions { durability: Some(durability), ..PutOptions::default() }
+    }
+}
+
+impl From<Condition> for PutOptions {
+    fn from(condition: Condition) -> PutOptions {
+        PutOptions { condition, ..PutOptions::default() }
     }
 }
 
@@ -112,7 +121,7 @@ impl Bucket {
     }
 
     #[inline]
-    fn check(&self, key: &[u8]) -> Result<()> {
+    pub(super) fn check(&self, key: &[u8]) -> Result<()> {
         check_key(key)?;
         self.core.check_open()?;
         self.state.check_alive()
@@ -189,6 +198,44 @@ impl Bucket {
         self.wait(self.edit(key, Edit::Delete, options)).map(drop)
     }
 
+    /// Gives a blob another name, in this bucket or another of the store, replacing any blob of that
+    /// name: atomic, at Written level at least, whatever the value's size. The condition is the
+    /// target's. `NotFound` if there is no blob to rename.
+    pub fn rename(
+        &self,
+        key: &[u8],
+        to: &Bucket,
+        to_key: &[u8],
+        options: PutOptions,
+    ) -> Result<Version> {
+        self.wait(copy::copy(
+            (self, key),
+            (to, to_key),
+            copy::Source::Goes,
+            options,
+            Reader::Caller,
+        ))
+    }
+
+    /// Makes another blob of the same value, in this bucket or another of the store, replacing any of
+    /// that name. The two share their buffers: nothing is copied but what no device has yet. A later
+    /// change of either leaves the other as it is. The condition is the target's.
+    pub fn copy(
+        &self,
+        key: &[u8],
+        to: &Bucket,
+        to_key: &[u8],
+        options: PutOptions,
+    ) -> Result<Version> {
+        self.wait(copy::copy(
+            (self, key),
+            (to, to_key),
+            copy::Source::Stays,
+            options,
+            Reader::Caller,
+        ))
+    }
+
     /// The asynchronous form of every change. It may be dropped: the change then takes place
     /// wholly or not at all.
     #[doc(hidden)]
@@ -210,7 +257,7 @@ impl Bucket {
         let (counters, runtime) = (&self.core.counters, &self.core.runtime);
         if level == Durability::Memory {
             let start = counters.memory_puts.is_sampled(SAMPLE).then(|| runtime.now());
-            if let Some(changed) = self.edit_in_dram(key, edit).await? {
+            if let Some(changed) = self.edit_in_dram(key, edit, options.condition).await? {
                 if let Some(start) = start {
                     counters.put.record_for(SAMPLE, runtime.now().since(start));
                 }
@@ -220,15 +267,22 @@ impl Bucket {
             counters.memory_fallbacks.fetch_add(1, Ordering::Relaxed);
         }
         let (start, level) = (runtime.now(), level.max(Durability::Written));
-        let changed = change::change(&self.core, &self.state, key, edit, level, reader).await?;
+        let changed =
+            change::change(&self.core, &self.state, key, (edit, options.condition), level, reader)
+                .await?;
         counters.logged_put_bytes.fetch_add(edit.data().len() as u64, Ordering::Relaxed);
         counters.put.record(runtime.now().since(start));
         Ok(changed)
     }
 
     /// A change at Memory level. `None` if DRAM has no room for it: it must run as Written.
-    async fn edit_in_dram(&self, key: &[u8], edit: Edit<'_>) -> Result<Option<Changed>> {
-        match memory::change(&self.core, &self.state, key, edit).await? {
+    async fn edit_in_dram(
+        &self,
+        key: &[u8],
+        edit: Edit<'_>,
+        condition: Condition,
+    ) -> Result<Option<Changed>> {
+        match memory::change(&self.core, &self.state, key, edit, condition).await? {
             Outcome::RunAsWritten => Ok(None),
             Outcome::Done(changed) => {
                 self.core.counters.memory_puts.count(edit.data().len() as u64);
@@ -262,7 +316,7 @@ impl Bucket {
             }
             let _operation = self.core.begin_operation()?;
             let _change = self.state.begin_change()?;
-            self.edit_in_dram(key, edit).await
+            self.edit_in_dram(key, edit, options.condition).await
         };
         match pin!(at_once).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(done) => done.transpose(),
@@ -273,13 +327,23 @@ impl Bucket {
 
     /// The level of a change, if its arguments are in bounds and the store takes changes.
     fn check_edit(&self, key: &[u8], edit: Edit<'_>, options: PutOptions) -> Result<Durability> {
-        self.check(key)?;
+        self.check_bounds(key, edit)?;
         self.core.check_writable()?;
+        self.level(options)
+    }
+
+    /// Refuses a change whose arguments are out of bounds.
+    pub(super) fn check_bounds(&self, key: &[u8], edit: Edit<'_>) -> Result<()> {
+        self.check(key)?;
         let len = edit.data().len();
         if len as u64 > VALUE_LEN_MAX {
             fail!(InvalidArgument, "a value has at most {VALUE_LEN_MAX} bytes, this one has {len}");
         }
-        self.level(options)
+        Ok(())
+    }
+
+    pub(super) fn state(&self) -> &BucketState {
+        &self.state
     }
 
     pub(super) fn core(&self) -> &Arc<Core> {
@@ -290,9 +354,13 @@ impl Bucket {
         self.state.id
     }
 
-    fn level(&self, options: PutOptions) -> Result<Durability> {
-        let default = self.state.options.durability.unwrap_or(self.core.settings.durability);
-        let level = options.durability.unwrap_or(default);
+    /// The level of changes that name none.
+    pub(super) fn default_level(&self) -> Durability {
+        self.state.options.durability.unwrap_or(self.core.settings.durability)
+    }
+
+    pub(super) fn level(&self, options: PutOptions) -> Result<Durability> {
+        let level = options.durability.unwrap_or_else(|| self.default_level());
         if level > Durability::Memory && !self.core.is_persistent() {
             fail!(
                 Unsupported,

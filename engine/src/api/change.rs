@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::api::admission::{Reservation, check_index_room, device_bytes};
-use crate::api::edit::{Changed, Edit, pieces};
+use crate::api::edit::{Changed, Condition, Edit, pieces};
 use crate::api::held::{self, Held};
 use crate::api::paged;
 use crate::api::predecessor;
@@ -57,6 +57,8 @@ pub(super) struct Claim<'a> {
     pub(super) writing_behind: bool,
     /// Who reads the predecessor's bytes from devices.
     pub(super) reader: Reader<'a>,
+    /// Bytes that may still ride in the batch: it must fit a log segment.
+    pub(super) inline_left: usize,
     /// Device space for what is written beside the caller's bytes.
     reserved: Vec<Reservation<'a>>,
     armed: bool,
@@ -82,6 +84,32 @@ impl<'a> Claim<'a> {
         let (key, state) = (entry.key.clone(), entry.visible.clone());
         Ok(held::hold_state(core, dir, self.bucket, self.hash, key, state, range))
     }
+
+    /// Whether so many bytes ride in the batch beside what rides there already.
+    pub(super) fn may_ride_inline(&mut self, len: usize) -> bool {
+        let fits = len <= INLINE_MAX && len <= self.inline_left;
+        if fits {
+            self.inline_left -= len;
+        }
+        fits
+    }
+
+    /// The change, for the log's owner.
+    pub(super) fn commit(&self, change: Change) -> Commit {
+        Commit {
+            hash: self.hash,
+            bucket: self.bucket.id,
+            key: self.key.clone(),
+            version: self.version,
+            change,
+            origin: Origin::Claimed,
+        }
+    }
+
+    /// The log's owner ends the claim from here on, whatever becomes of this operation.
+    pub(super) fn hand_over(mut self) {
+        self.armed = false;
+    }
 }
 
 impl Drop for Claim<'_> {
@@ -92,7 +120,8 @@ impl Drop for Claim<'_> {
     }
 }
 
-async fn claim<'a>(
+/// Waits until nobody else has the key, and takes it.
+pub(super) async fn claim<'a>(
     core: &'a Core,
     bucket: &'a BucketState,
     key: &[u8],
@@ -117,6 +146,7 @@ async fn claim<'a>(
                     before: entry.visible.clone(),
                     writing_behind: entry.writing_behind,
                     reader,
+                    inline_left: INLINE_RECORD_MAX,
                     reserved: Vec::new(),
                     armed: true,
                 });
@@ -135,7 +165,12 @@ pub(super) struct Draft {
 
 impl Draft {
     /// The change to this map.
-    fn into_put(self, len: u64, splice: Option<Splice>, dram: Option<DramImage>) -> Change {
+    pub(super) fn into_put(
+        self,
+        len: u64,
+        splice: Option<Splice>,
+        dram: Option<DramImage>,
+    ) -> Change {
         Change::Put { len, extents: self.extents, buffers: self.buffers, splice, dram }
     }
 }
@@ -145,45 +180,85 @@ pub async fn change(
     core: &Arc<Core>,
     bucket: &BucketState,
     key: &[u8],
-    edit: Edit<'_>,
+    (edit, condition): (Edit<'_>, Condition),
     level: Durability,
     reader: Reader<'_>,
 ) -> Result<Changed> {
-    let buffer_size = bucket.buffer_size(core);
-    check_index_room(core, key, edit, buffer_size)?;
-    // An append's offset is not known yet; one more block covers any split.
-    let data = edit.data();
-    let _reservation = match data.len() {
+    check_index_room(core, key, edit, bucket.buffer_size(core))?;
+    let bytes = device_bytes_of(core, bucket, key, edit);
+    let _reservation = match bytes {
         0 => None,
-        len => {
-            let pages = paged::pages_of_data(core, key.len(), len, buffer_size);
-            let bytes = device_bytes(0, len, buffer_size) + 2 * BLOCK as u64 + pages;
-            Some(Reservation::take(core, bytes).await?)
-        }
+        bytes => Some(Reservation::take(core, bytes).await?),
     };
     let mut claim = claim(core, bucket, key, reader).await?;
-    let before = &claim.before;
-    if edit.wants_blob() && !before.exists() {
-        return Err(not_found(bucket, key));
-    }
-    let (cut, len) = edit.effect(before.len)?;
-    let offset = if matches!(edit, Edit::Replace(_)) { 0 } else { cut.start };
-    let unchanged = before.exists() && before.len == len && data.is_empty();
-    if unchanged && !matches!(edit, Edit::Delete | Edit::Replace(_)) {
+    condition.check(&bucket.name, key, claim.before.present())?;
+    let Some((change, offset)) = prepare(core, &mut claim, edit).await? else {
         // Nothing to log, but what is there may be of Memory level, or not flushed: the level is
         // promised all the same.
-        let version = before.version;
+        let (version, offset) = (claim.before.version, edit.effect(claim.before.len)?.0.start);
         drop(claim);
         flush_everything(core).await?;
         return Ok(Changed { version, offset });
+    };
+    let version = claim.version;
+    let (reply, answer) = oneshot();
+    let commit = Box::new(claim.commit(change));
+    core.shards[0].push_patiently(Request::Commit(commit, level, reply)).await;
+    claim.hand_over();
+    answered(answer).await?;
+    core.counters.logged_changes.fetch_add(1, Ordering::Relaxed);
+    Ok(Changed { version, offset })
+}
+
+/// What the log's owner answers.
+pub(super) async fn answered(answer: Receiver<Result<()>>) -> Result<()> {
+    match answer.await {
+        Ok(result) => result,
+        Err(_) => fail!(Closed, "the store closed before the change was logged"),
     }
+}
+
+/// Device bytes that an edit's data will take. An append's offset is not known yet; one more block
+/// covers any split.
+pub(super) fn device_bytes_of(
+    core: &Core,
+    bucket: &BucketState,
+    key: &[u8],
+    edit: Edit<'_>,
+) -> u64 {
+    let (len, buffer_size) = (edit.data().len(), bucket.buffer_size(core));
+    match len {
+        0 => 0,
+        len => {
+            let pages = paged::pages_of_data(core, key.len(), len, buffer_size);
+            device_bytes(0, len, buffer_size) + 2 * BLOCK as u64 + pages
+        }
+    }
+}
+
+/// Writes what an edit of a claimed key needs written. Returns what the blob becomes, and where the
+/// edit's bytes begin in it; `None` if it stays as it is.
+pub(super) async fn prepare(
+    core: &Arc<Core>,
+    claim: &mut Claim<'_>,
+    edit: Edit<'_>,
+) -> Result<Option<(Change, u64)>> {
+    let (bucket, before) = (claim.bucket, &claim.before);
+    if edit.wants_blob() && !before.exists() {
+        return Err(not_found(bucket, &claim.key));
+    }
+    let (cut, len) = edit.effect(before.len)?;
+    let offset = if matches!(edit, Edit::Replace(_)) { 0 } else { cut.start };
+    let unchanged = before.exists() && before.len == len && edit.data().is_empty();
+    if unchanged && !matches!(edit, Edit::Delete | Edit::Replace(_)) {
+        return Ok(None);
+    }
+    let buffer_size = bucket.buffer_size(core);
     let change = match edit {
         Edit::Delete => Change::Delete,
-        _ => draft(core, bucket, &mut claim, edit, cut, len, buffer_size).await?,
+        _ => draft(core, bucket, claim, edit, cut, len, buffer_size).await?,
     };
-    commit(core, &mut claim, change, level).await?;
-    core.counters.logged_changes.fetch_add(1, Ordering::Relaxed);
-    Ok(Changed { version: claim.version, offset })
+    Ok(Some((change, offset)))
 }
 
 /// The error of a missing blob.
@@ -191,30 +266,6 @@ pub fn not_found(bucket: &BucketState, key: &[u8]) -> Error {
     let key = String::from_utf8_lossy(key);
     let bucket = String::from_utf8_lossy(&bucket.name);
     Error::new(ErrorKind::NotFound, format!("there is no blob {key:?} in bucket {bucket:?}"))
-}
-
-async fn commit(
-    core: &Core,
-    claim: &mut Claim<'_>,
-    change: Change,
-    level: Durability,
-) -> Result<()> {
-    let (reply, answer) = oneshot();
-    let commit = Commit {
-        hash: claim.hash,
-        bucket: claim.bucket.id,
-        key: claim.key.clone(),
-        version: claim.version,
-        change,
-        origin: Origin::Claimed,
-    };
-    core.shards[0].push_patiently(Request::Commit(Box::new(commit), level, reply)).await;
-    // The log's owner ends the claim from here on, whatever becomes of this future.
-    claim.armed = false;
-    match answer.await {
-        Ok(result) => result,
-        Err(_) => fail!(Closed, "the store closed before the change was logged"),
-    }
 }
 
 /// Writes an edit's data, and says what the blob becomes.
@@ -441,7 +492,7 @@ pub(super) async fn start_piece(
 /// written stands in the draft, also when it fails.
 async fn write_pieces(
     core: &Arc<Core>,
-    claim: &Claim<'_>,
+    claim: &mut Claim<'_>,
     draft: &mut Draft,
     offset: u64,
     data: &[u8],
@@ -466,7 +517,7 @@ async fn write_pieces(
             buffer: id,
             buffer_offset: 0,
         });
-        let inline = bytes.len() <= INLINE_MAX;
+        let inline = claim.may_ride_inline(bytes.len());
         started.push_back(start_piece(core, claim, id, value_offset, bytes, table, inline).await);
     }
     while !started.is_empty() {

@@ -21,6 +21,50 @@ pub enum Edit<'a> {
     Delete,
 }
 
+/// What must hold of a blob for a change of it to be made. Checked in the moment the change takes its
+/// place among those of the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing.
+    #[default]
+    None,
+    /// There is no such blob: put-if-absent.
+    Absent,
+    /// There is such a blob.
+    Present,
+    /// The blob has this version: put-if-version, compare and swap.
+    Version(Version),
+}
+
+impl Condition {
+    /// Whether it holds of a blob's version; `None`: there is no blob.
+    pub fn check(self, bucket: &[u8], key: &[u8], found: Option<Version>) -> Result<()> {
+        let holds = match self {
+            Condition::None => true,
+            Condition::Absent => found.is_none(),
+            Condition::Present => found.is_some(),
+            Condition::Version(version) => found == Some(version),
+        };
+        if holds { Ok(()) } else { self.refuse(bucket, key, found) }
+    }
+
+    #[cold]
+    fn refuse(self, bucket: &[u8], key: &[u8], found: Option<Version>) -> Result<()> {
+        let blob = format!(
+            "blob {:?} of bucket {:?}",
+            String::from_utf8_lossy(key),
+            String::from_utf8_lossy(bucket)
+        );
+        match (self, found) {
+            (Condition::Version(wanted), Some(found)) => {
+                fail!(VersionMismatch, "{blob} has version {}, not {}", found.0, wanted.0)
+            }
+            (_, Some(found)) => fail!(Exists, "{blob} is there, in version {}", found.0),
+            (_, None) => fail!(NotFound, "there is no {blob}"),
+        }
+    }
+}
+
 impl<'a> Edit<'a> {
     /// The bytes that come in.
     pub fn data(&self) -> &'a [u8] {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::api::admission::check_index_room;
 use crate::api::change::{allows_memory_edit, crowded_spans, not_found};
-use crate::api::edit::{Changed, Edit, pieces};
+use crate::api::edit::{Changed, Condition, Edit, pieces};
 use crate::api::merge::Surroundings;
 use crate::api::room;
 use crate::buckets::BucketState;
@@ -40,6 +40,7 @@ pub async fn change(
     bucket: &BucketState,
     key: &[u8],
     edit: Edit<'_>,
+    condition: Condition,
 ) -> Result<Outcome> {
     let hash = core.index.hash(bucket.id, key);
     core.dram.expect_entry(hash);
@@ -47,7 +48,7 @@ pub async fn change(
     let mut released: Option<Ticket<'_>> = None;
     loop {
         core.check_poison()?;
-        match attempt(core, bucket, hash, key, edit)? {
+        match attempt(core, bucket, hash, key, edit, condition)? {
             Attempt::Done(changed) => return Ok(Outcome::Done(changed)),
             Attempt::RunAsWritten => return Ok(Outcome::RunAsWritten),
             Attempt::Claimed => match released.take() {
@@ -184,6 +185,7 @@ fn attempt(
     hash: u64,
     key: &[u8],
     edit: Edit<'_>,
+    condition: Condition,
 ) -> Result<Attempt> {
     let buffer_size = bucket.buffer_size(core);
     let data = edit.data();
@@ -220,7 +222,7 @@ fn attempt(
         bucket,
         hash,
         key,
-        Publication { edit, base, cut, len, offset, staged, buffer_size },
+        Publication { edit, condition, base, cut, len, offset, staged, buffer_size },
     )
 }
 
@@ -264,6 +266,7 @@ fn look(
 
 struct Publication<'a, 'e> {
     edit: Edit<'e>,
+    condition: Condition,
     base: Option<Base>,
     cut: Range<u64>,
     len: u64,
@@ -279,7 +282,7 @@ fn publish(
     key: &[u8],
     publication: Publication<'_, '_>,
 ) -> Result<Attempt> {
-    let Publication { edit, base, cut, len, offset, staged, buffer_size } = publication;
+    let Publication { edit, condition, base, cut, len, offset, staged, buffer_size } = publication;
     let old;
     let version;
     let mut queued = None;
@@ -289,6 +292,12 @@ fn publish(
         let (entry, dir) = core.index.get_or_insert_with_dir(&mut stripe, hash, bucket.id, key);
         if entry.claimed {
             return Ok(Attempt::Claimed);
+        }
+        if condition != Condition::None
+            && let Err(refused) = condition.check(&bucket.name, key, entry.visible.present())
+        {
+            core.index.remove_if_vacant(&mut stripe, hash, bucket.id, key);
+            return Err(refused);
         }
         if let Some(base) = &base {
             let seen = if entry.visible.exists() { entry.visible.version } else { Version(0) };

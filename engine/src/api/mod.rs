@@ -4,15 +4,18 @@
 //! call waits for it on the calling thread. What DRAM answers never waits and never changes
 //! threads. [`edit`]: what is done to a blob. [`admission`]: what it will take. [`memory`]: changes
 //! at Memory level, `merge`: how they keep the slices few. [`change`]: all others; [`paged`]: those of large maps;
-//! `predecessor`: what they keep of the value before. [`read`]: gets,
+//! `predecessor`: what they keep of the value before. [`batch`]: several blobs at once; `copy`: copies
+//! and renames. [`read`]: gets,
 //! of what `held` keeps in place. [`room`]:
 //! slots. [`scan`]: listing. [`queue`]: asynchronous operations;
 //! `completions`: those that have ended, and who waits for them.
 
 pub mod admission;
+pub mod batch;
 pub mod bucket;
 pub mod change;
 mod completions;
+mod copy;
 pub mod edit;
 mod held;
 pub mod memory;
@@ -28,7 +31,9 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
+pub use batch::Batch;
 pub use bucket::{BlobStat, Bucket, BucketStat, BufferPlace, PutOptions};
+pub use edit::Condition;
 pub use operation::{Action, Completion, Done, OpId, OpMemory, Operation};
 pub use queue::{Queue, Refused};
 pub use scan::{Cursor, ScanItem, ScanRange};

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::api::change::{Claim, Draft, may_ride_inline, start_piece};
+use crate::api::change::{Claim, Draft, start_piece};
 use crate::core::{Core, NewBuffer, Source};
 use crate::error::{Result, fail};
 use crate::index::extents::Extent;
@@ -82,7 +82,6 @@ pub(super) async fn add(
     draft: &mut Draft,
 ) -> Result<bool> {
     let mut foreign = false;
-    let mut inline_bytes = 0;
     for id in ids_before(draft) {
         let (entered, pin) = match claim.predecessor(id)? {
             Predecessor::Known => continue,
@@ -102,7 +101,7 @@ pub(super) async fn add(
             claim.reserve(footprint(bytes.len() as u32)).await?;
         }
         let offset = first_offset(&draft.extents, id);
-        let inline = may_ride_inline(&mut inline_bytes, bytes.len());
+        let inline = claim.may_ride_inline(bytes.len());
         let written = start_piece(core, claim, id, offset, &bytes, true, inline).await;
         entered.check_entered(&written.buffer.checks)?;
         draft.buffers.push(written.finish().await?);

@@ -223,6 +223,11 @@ impl BlobState {
         !matches!(self.value, Value::Absent)
     }
 
+    /// The version of the blob, if there is one.
+    pub fn present(&self) -> Option<Version> {
+        self.exists().then_some(self.version)
+    }
+
     /// The value's extents as far as they stand in memory, which those of a paged map do not; a
     /// lone buffer's is made up.
     pub fn extents_in_memory(&self) -> Vec<Extent> {

@@ -90,7 +90,7 @@ pub fn apply(core: &Core, effect: Effect) -> Ack {
             Some(publish) => Ack::Publish(publish, reply),
             None => Ack::Reply(reply),
         },
-        Effect::Group(members, reply) => {
+        Effect::Group(members, _keep, reply) => {
             let publishes = members.into_iter().filter_map(|member| match member {
                 Member::Blob(commit) => apply_commit(core, commit),
                 Member::Share(share) => {
@@ -126,7 +126,7 @@ pub fn fail(core: &Core, effect: Effect, error: &Error) {
             drop_commit(core, *commit);
             reply.send(Err(error.clone()));
         }
-        Effect::Group(members, reply) => {
+        Effect::Group(members, _, reply) => {
             for member in members {
                 if let Member::Blob(commit) = member {
                     drop_commit(core, commit);

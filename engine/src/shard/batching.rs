@@ -211,7 +211,7 @@ fn place_inline(core: &Core, item: &mut Queued) -> bool {
     let Queued { first, more, effect, .. } = item;
     let mut external = match effect {
         Effect::Move(_) | Effect::Share(_) => true,
-        Effect::Group(members, _) => members.iter().any(|member| member.commit().is_none()),
+        Effect::Group(members, ..) => members.iter().any(|member| member.commit().is_none()),
         _ => false,
     };
     for (number, part) in std::iter::once(&*first).chain(&*more).enumerate() {

@@ -14,6 +14,7 @@ use crate::core::{
     ReleaseRequest, Share, Source,
 };
 use crate::error::Result;
+use crate::index::state::BlobState;
 use crate::index::table::to_record;
 use crate::io::wait::{Sender, WaitList, Wakes};
 use crate::limits::{UNFLUSHED_MAX, VALUE_LEN_MAX};
@@ -84,7 +85,7 @@ pub enum Effect {
     /// A blob has a new state.
     Blob(Box<Commit>, Sender<Result<()>>),
     /// Several blobs have, together. A record each, in this order.
-    Group(Vec<Member>, Sender<Result<()>>),
+    Group(Vec<Member>, Vec<BlobState>, Sender<Result<()>>),
     /// An extent page is in use.
     Page(Box<PageCommit>),
     /// An extent page is gone.
@@ -106,7 +107,7 @@ impl Effect {
     pub(super) fn new_buffers(&mut self, part: usize) -> &mut [NewBuffer] {
         match self {
             Effect::Blob(commit, _) => commit.new_buffers(),
-            Effect::Group(members, _) => match members.get_mut(part) {
+            Effect::Group(members, ..) => match members.get_mut(part) {
                 Some(Member::Blob(commit)) => commit.new_buffers(),
                 Some(Member::Share(_)) | None => &mut [],
             },
@@ -119,7 +120,7 @@ impl Effect {
     pub(super) fn commits(&self) -> impl Iterator<Item = &Commit> {
         let (one, many) = match self {
             Effect::Blob(commit, _) => (Some(&**commit), &[][..]),
-            Effect::Group(members, _) => (None, &members[..]),
+            Effect::Group(members, ..) => (None, &members[..]),
             _ => (None, &[][..]),
         };
         one.into_iter().chain(many.iter().filter_map(Member::commit))
@@ -240,14 +241,14 @@ impl LogOwner {
 
     /// Queues changes that one batch will hold.
     pub fn queue_group(&self, group: Group) {
-        let Group { mut members, level, reply } = group;
+        let Group { mut members, keep, level, reply } = group;
         let mut parts = members.iter_mut().map(|member| match member {
             Member::Blob(commit) => part_of(commit),
             Member::Share(share) => Part::of(share.record()),
         });
         let Some(first) = parts.next() else { return reply.send(Ok(())) };
         let more = parts.collect();
-        let effect = Effect::Group(members, reply);
+        let effect = Effect::Group(members, keep, reply);
         self.queue.borrow_mut().push_back(Queued { first, more, effect, level, checked: false });
     }
 

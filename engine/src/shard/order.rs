@@ -89,7 +89,7 @@ impl LogOwner {
                 self.fix(&mut first.record, commit);
             }
             // Their keys are claimed: none of them is stale.
-            Effect::Group(members, _) => {
+            Effect::Group(members, ..) => {
                 let parts = std::iter::once(first).chain(more);
                 for (part, member) in parts.zip(members) {
                     match member {
