@@ -362,6 +362,21 @@ impl Store {
         Ok(changed.into_iter().map(|changed| changed.version).collect())
     }
 
+    /// The values of several blobs, all as of one moment: no batch shows in part. Of each its value, or
+    /// why there is none.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a key out of bounds or a bucket of another store.
+    pub fn get_many(&self, blobs: &[(&Bucket, &[u8])]) -> Result<Vec<Result<Vec<u8>>>> {
+        self.core().runtime.block_on(self.get_many_async(blobs))
+    }
+
+    /// [`get_many`](Self::get_many), asynchronous.
+    #[doc(hidden)]
+    pub async fn get_many_async(&self, blobs: &[(&Bucket, &[u8])]) -> Result<Vec<Result<Vec<u8>>>> {
+        api::many::get_many(self.core(), blobs, Reader::Caller).await
+    }
+
     // ---- asynchronous operations ----------------------------------------------------------
 
     /// A queue of asynchronous operations: at most `depth` submitted whose completions have not been

@@ -644,7 +644,7 @@ impl Bucket {
 
 /// Makes `value` as long as a value to be read. A sparse one may be long beyond all memory, and the
 /// system grants what it does not have: the budget says what is too much.
-fn resize(core: &Core, value: &mut Vec<u8>, len: u64) -> Result<()> {
+pub(super) fn resize(core: &Core, value: &mut Vec<u8>, len: u64) -> Result<()> {
     let size = usize::try_from(len).unwrap_or(usize::MAX);
     let more = size.saturating_sub(value.len());
     if len > core.settings.memory_budget || value.try_reserve_exact(more).is_err() {

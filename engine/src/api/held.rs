@@ -9,6 +9,7 @@ use crate::api::read::Reader;
 use crate::buckets::BucketState;
 use crate::core::Core;
 use crate::error::{Result, fail};
+use crate::index::StripeInner;
 use crate::index::extents::{Extent, Stretch, stretches};
 use crate::index::state::{BlobState, Buffer, Checks, Value, whole};
 use crate::paging::load::{self, View};
@@ -37,7 +38,18 @@ pub(super) struct Resident {
 /// map, its lone buffer's segment. `None` if there is no such blob.
 pub fn hold(core: &Core, bucket: &BucketState, key: &[u8], range: Range<u64>) -> Option<Held> {
     let hash = core.index.hash(bucket.id, key);
-    let mut stripe = core.index.lock(hash);
+    hold_in(core, &mut core.index.lock(hash), bucket, hash, key, range)
+}
+
+/// [`hold`] in a stripe that the caller has locked.
+pub fn hold_in(
+    core: &Core,
+    stripe: &mut StripeInner,
+    bucket: &BucketState,
+    hash: u64,
+    key: &[u8],
+    range: Range<u64>,
+) -> Option<Held> {
     let now = core.runtime.now();
     let (key, state) = {
         let entry = stripe.get(hash, bucket.id, key).filter(|entry| entry.visible.exists())?;

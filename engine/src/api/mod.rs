@@ -4,7 +4,7 @@
 //! call waits for it on the calling thread. What DRAM answers never waits and never changes
 //! threads. [`edit`]: what is done to a blob. [`admission`]: what it will take. [`memory`]: changes
 //! at Memory level, `merge`: how they keep the slices few. [`change`]: all others; [`paged`]: those of large maps;
-//! `predecessor`: what they keep of the value before. [`batch`]: several blobs at once; `copy`: copies
+//! `predecessor`: what they keep of the value before. [`batch`]: several blobs at once, `many`: gets of them; `copy`: copies
 //! and renames. [`read`]: gets,
 //! of what `held` keeps in place. [`room`]:
 //! slots. [`scan`]: listing. [`queue`]: asynchronous operations;
@@ -18,6 +18,7 @@ mod completions;
 mod copy;
 pub mod edit;
 mod held;
+pub(crate) mod many;
 pub mod memory;
 mod merge;
 pub mod operation;

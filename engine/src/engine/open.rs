@@ -13,7 +13,7 @@ use crate::io::{Device, Devices};
 use crate::limits::BLOCK;
 use crate::log::FORMAT_MINOR;
 use crate::log::superblock::{
-    COMPAT_SUPPLEMENT, CUTS_MAX, Cut, INCOMPAT_RECORDS, RootRef, Superblock,
+    COMPAT_SUPPLEMENT, CUTS_MAX, Cut, INCOMPAT_RECORDS, Previous, RootRef, Superblock,
 };
 use crate::log::tail::LogTail;
 use crate::recover::{self, History, Target};
@@ -204,19 +204,10 @@ pub(super) fn begin_epoch(
     let Some(newest) = superblocks[log_tier].clone() else {
         fail!(Internal, "the log's tier has no superblock");
     };
-    let log_start = found.superblock.log_start;
-    let kept_from = found.previous.as_ref().map_or(log_start.seq, |p| p.log_start.seq);
+    let log = with_checkpoint_of(&newest, found.superblock, found.previous);
+    let kept_from = log.previous.as_ref().map_or(log.log_start.seq, |p| p.log_start.seq);
     let cuts = cuts_of(&history, newest.epoch, kept_from, last);
-    // If the checkpoint is that of the older slot, the one of the newest is damaged: the next
-    // superblock takes the place of the newest, so that the good one stays.
-    let is_older = found.superblock.generation != newest.generation;
-    superblocks[log_tier] = Some(Superblock {
-        generation: newest.generation + u64::from(is_older),
-        checkpoint: found.superblock.checkpoint,
-        log_start,
-        previous: found.previous,
-        ..newest.clone()
-    });
+    superblocks[log_tier] = Some(log);
     blank_next(&*target.devices[log_tier], &tail, newest.segment_size)?;
     let mut present: Vec<Epoch> = (0..superblocks.len()).map(|n| newest.last_seen(n)).collect();
     for (seen, superblock) in present.iter_mut().zip(&superblocks) {
@@ -236,6 +227,24 @@ pub(super) fn begin_epoch(
     }
     store_begin(target.devices, &mut superblocks, epoch)?;
     Ok((LogSeed { tail, superblocks, devices: devices.clone(), checkpoints }, epoch))
+}
+
+/// The newest superblock of the log's tier, with the checkpoint that recovery went by.
+fn with_checkpoint_of(
+    newest: &Superblock,
+    found: Superblock,
+    previous: Option<Previous>,
+) -> Superblock {
+    // If that is the one of the older slot, the newest is damaged: the next superblock takes the
+    // place of the newest, so that the good one stays.
+    let is_older = found.generation != newest.generation;
+    Superblock {
+        generation: newest.generation + u64::from(is_older),
+        checkpoint: found.checkpoint,
+        log_start: found.log_start,
+        previous,
+        ..newest.clone()
+    }
 }
 
 /// The newest superblock of a tier, from now on with the checkpoint before, which the older slot
@@ -268,7 +277,8 @@ fn store_begin(
 }
 
 /// The cut table of the next epoch: what was discarded stays so, and so does what lies beyond
-/// `last` now. Cuts before the log's start concern nothing that is read any more.
+/// `last` now. Cuts before the start of the log that is kept concern nothing that is
+/// read any more.
 fn cuts_of(history: &History, log_epoch: Epoch, start: BatchSeq, last: BatchSeq) -> Vec<Cut> {
     let mut cuts = history.cuts.clone();
     // An open that ended between two superblocks has left its epoch on the other tiers alone.

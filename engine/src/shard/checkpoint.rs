@@ -232,8 +232,10 @@ impl LogOwner {
         if watermark < root.seq || root.partitions.iter().any(|part| part.cut > watermark) {
             return Err(Error::new(ErrorKind::Internal, "a checkpoint outran the watermark"));
         }
+        let before = self.superblocks.borrow()[tier.index()].as_ref().map(|block| block.watermark);
         self.write_superblock(root.log_start, root_ref.clone()).await?;
-        self.named_watermark.set(self.named_watermark.get().max(watermark));
+        // Not the newest one's: should its slot rot, only the one before tells.
+        self.named_watermark.set(self.named_watermark.get().max(before.unwrap_or_default()));
         self.release_superseded(&root, &root_ref);
         match copies {
             Some(copies) => self.end_copies(copies, &root).await,

@@ -52,7 +52,7 @@ impl Session {
         edit: Edit<'_>,
         level: Option<Durability>,
     ) -> Result<(Option<Version>, Option<u64>)> {
-        let options = PutOptions { durability: level };
+        let options = PutOptions { durability: level, ..PutOptions::default() };
         if is_queued(key) {
             let action = match edit {
                 Edit::Replace(_) => Action::Put,

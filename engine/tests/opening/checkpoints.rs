@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use isotherm::log::root::Root;
 use isotherm::log::superblock::{Chunk, RootRef};
-use isotherm::types::{BatchSeq, Place as At};
+use isotherm::types::{BatchSeq, Epoch, Place as At};
 use isotherm::{Durability, Scope, Store};
 
 use crate::{Place, config, damage};
@@ -38,16 +38,21 @@ fn require(store: &Store, round: u32) {
 }
 
 impl Place {
-    /// A closed store with several checkpoints.
-    fn checkpointed() -> Place {
+    /// A store with several checkpoints: closed, and as a crash would have left it before.
+    fn checkpointed_and_crashed() -> (Place, Place) {
         let place = Place::new();
         let store = place.open(config());
         (0..4).for_each(|round| fill(&store, round));
         // Behind the newest checkpoint.
         let later = store.bucket("later").unwrap();
         later.put_with(b"k", b"value", Durability::Durable.into()).unwrap();
+        let crashed = place.after_a_crash();
         store.close().unwrap();
-        place
+        (place, crashed)
+    }
+
+    fn checkpointed() -> Place {
+        Place::checkpointed_and_crashed().0
     }
 
     /// The newest root, and what names it.
@@ -119,6 +124,19 @@ fn a_damaged_root_is_made_up_for_by_the_one_before_after_a_crash() {
     let store = place.open(config());
     let crashed = place.after_a_crash();
     store.close().unwrap();
+    let (_, named) = crashed.root();
+    damage(&crashed.file(0), offset(&named.chunks[0]) + 60);
+    require_whole(&crashed);
+}
+
+#[test]
+fn a_damaged_root_is_made_up_for_by_the_older_slot_where_1_0_named_no_other() {
+    let (_, crashed) = Place::checkpointed_and_crashed();
+    crashed.change_superblocks(0, |block| {
+        (block.previous, block.begun, block.features.compat) = (None, Epoch(0), 0);
+    });
+    let slots = crashed.superblocks(0);
+    assert_ne!(slots[0].1.checkpoint, slots[1].1.checkpoint);
     let (_, named) = crashed.root();
     damage(&crashed.file(0), offset(&named.chunks[0]) + 60);
     require_whole(&crashed);
