@@ -126,7 +126,7 @@ fn a_renamed_blob_is_found_under_its_new_name_only_in_any_bucket_after_any_open(
                 assert_eq!(b.get(key).unwrap_err().kind(), ErrorKind::NotFound);
                 assert!(b.get(&[key, &b"2"[..]].concat()).unwrap() == *bytes, "{level:?}");
             }
-            assert_eq!(store.bucket("a").unwrap().bucket_stat().blobs, 0);
+            assert_eq!(store.bucket("a").unwrap().bucket_stat().unwrap().blobs, 0);
         };
         check(&store);
         store.close().unwrap();

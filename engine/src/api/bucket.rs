@@ -339,7 +339,8 @@ impl Bucket {
         if len as u64 > VALUE_LEN_MAX {
             fail!(InvalidArgument, "a value has at most {VALUE_LEN_MAX} bytes, this one has {len}");
         }
-        Ok(())
+        // What is too far out is so whatever the present length.
+        edit.effect(0).map(drop)
     }
 
     pub(super) fn state(&self) -> &BucketState {

@@ -218,8 +218,7 @@ pub(super) async fn answered(answer: Receiver<Result<()>>) -> Result<()> {
     }
 }
 
-/// Device bytes that an edit's data will take. An append's offset is not known yet; one more block
-/// covers any split.
+/// Device bytes that an edit's data will take.
 pub(super) fn device_bytes_of(
     core: &Core,
     bucket: &BucketState,
@@ -231,7 +230,13 @@ pub(super) fn device_bytes_of(
         0 => 0,
         len => {
             let pages = paged::pages_of_data(core, key.len(), len, buffer_size);
-            device_bytes(0, len, buffer_size) + 2 * BLOCK as u64 + pages
+            let data = match edit {
+                Edit::PutAt(offset, _) => device_bytes(offset, len, buffer_size),
+                // The offset is not known yet; one more block on each side covers any split.
+                Edit::Append(_) => device_bytes(0, len, buffer_size) + 2 * BLOCK as u64,
+                _ => device_bytes(0, len, buffer_size),
+            };
+            data + pages
         }
     }
 }
