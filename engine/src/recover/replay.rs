@@ -383,7 +383,10 @@ impl<'a> Replay<'a> {
         if self.table.get(def.id).is_some_and(|buffer| buffer.location == def.location) {
             return true;
         }
-        let (Record::Put { bucket, key, .. } | Record::Splice { bucket, key, .. }) = record else {
+        let (Record::Put { bucket, key, .. }
+        | Record::Splice { bucket, key, .. }
+        | Record::Share { bucket, key, .. }) = record
+        else {
             return false;
         };
         let hash = self.index.hash(*bucket, key);
