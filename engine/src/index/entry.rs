@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 use crate::index::state::{BlobState, Buffer, Map, Value, whole};
 use crate::index::table::BufferTable;
+use crate::io::runtime::Nanos;
+use crate::placement::heat::Heat;
+use crate::tier::dram::{DirStripe, Dram};
 use crate::tier::space::Space;
 use crate::types::{BucketId, BufferId, Location, Version};
 
@@ -46,8 +49,8 @@ pub struct Entry {
     pub writing_behind: bool,
     /// Stands in a shard's queue of dirty keys.
     pub queued_dirty: bool,
-    /// Decayed access score, see [`crate::placement::heat`].
-    pub heat: crate::placement::heat::Heat,
+    /// Decayed access score, without the uses in DRAM since [`score`](Self::score) was last asked.
+    pub heat: Heat,
 }
 
 /// Approximate bytes of memory of an entry: its row in the table at the usual load, its key with
@@ -190,6 +193,15 @@ impl Entry {
         {
             space.buffer_died(lone);
         }
+    }
+
+    /// The heat's score now, with the uses of the key's slots in DRAM since the last look.
+    pub fn score(&mut self, dram: &Dram, dir: &mut DirStripe, now: Nanos) -> f32 {
+        match dram.take_uses(dir, self.hash, self.bucket, &self.key) {
+            0 => {}
+            uses => self.heat = self.heat.touched_times(uses, now),
+        }
+        self.heat.score(now)
     }
 
     /// A lone buffer that neither state holds any more is dead.

@@ -101,6 +101,20 @@ impl StripeInner {
         self.entries.iter()
     }
 
+    /// All entries of the stripe and the directory, changeable.
+    pub fn iter_with_dir(&mut self) -> (impl Iterator<Item = &mut Entry>, &mut DirStripe) {
+        (self.entries.iter_mut(), &mut self.dir)
+    }
+
+    /// Every entry with this hash, and the directory.
+    pub fn with_hash_and_dir(
+        &mut self,
+        hash: u64,
+    ) -> (impl Iterator<Item = &mut Entry>, &mut DirStripe) {
+        let entries = self.entries.iter_hash_mut(hash);
+        (entries.filter(move |entry| entry.hash == hash), &mut self.dir)
+    }
+
     /// All entries of the stripe, changeable.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.entries.iter_mut()

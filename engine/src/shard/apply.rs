@@ -257,6 +257,7 @@ fn publish(core: &Core, hash: u64, bucket: BucketId, key: &Arc<[u8]>, dram: Opti
         let (Some(entry), dir) = stripe.get_with_dir(hash, bucket, key) else { return };
         old = entry.publish(&core.space);
         entry.claimed = false;
+        entry.heat = entry.heat.touched(core.runtime.recent());
         let new = &entry.visible;
         core.buckets.note_change(bucket, key, &old, new);
         let resident = dram.and_then(DramImage::take).filter(|_| new.exists());
