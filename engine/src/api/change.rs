@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::api::admission::{Reservation, check_index_room, device_bytes};
+use crate::api::admission::{Reservation, device_bytes, index_room};
 use crate::api::edit::{Changed, Edit, pieces};
 use crate::api::held::{self, Held};
 use crate::api::paged;
@@ -150,7 +150,7 @@ pub async fn change(
     reader: Reader<'_>,
 ) -> Result<Changed> {
     let buffer_size = bucket.buffer_size(core);
-    check_index_room(core, key, edit, buffer_size)?;
+    let _index_room = index_room(core, key, edit, buffer_size)?;
     // An append's offset is not known yet; one more block covers any split.
     let data = edit.data();
     let _reservation = match data.len() {

@@ -136,7 +136,7 @@ fn apply_commit(core: &Core, commit: Commit) -> Ack {
                 BlobState { version, len, value: Value::Paged(Arc::new(map)) }
             }
         };
-        old = entry.set_logged(state, &core.space);
+        old = entry.set_logged(state, &core.table);
     }
     drop(old);
     match origin {
@@ -214,7 +214,7 @@ fn finish_behind(
         entry.writing_behind = false;
         if entry.visible.version == version {
             // Dropped here, inside the lock, so that the table shows below what is still needed.
-            drop(entry.publish(&core.space));
+            drop(entry.publish(&core.table));
         }
         for (slot, buffer) in slots {
             // A newer visible version may still have the buffer in this slot alone.
@@ -255,7 +255,7 @@ fn publish(core: &Core, hash: u64, bucket: BucketId, key: &Arc<[u8]>, dram: Opti
     {
         let mut stripe = core.index.lock(hash);
         let (Some(entry), dir) = stripe.get_with_dir(hash, bucket, key) else { return };
-        old = entry.publish(&core.space);
+        old = entry.publish(&core.table);
         entry.claimed = false;
         entry.heat = entry.heat.touched(core.runtime.recent());
         let new = &entry.visible;
