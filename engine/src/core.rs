@@ -37,9 +37,6 @@ use crate::types::{
     Version,
 };
 
-/// Bytes that shards may hold for callers that read many buffers.
-const READS_BYTES_MAX: usize = 32 << 20;
-
 /// One store, open.
 pub struct Core {
     /// Clock, randomness, waiting.
@@ -141,6 +138,8 @@ pub struct Parts {
     pub devices: Devices,
     /// Aligned memory for device I/O.
     pub pool: Arc<BufferPool>,
+    /// Bytes that shards may hold for callers that read many buffers.
+    pub reads_bytes: usize,
     /// Segments.
     pub space: Arc<Space>,
     /// Buffers by id.
@@ -186,7 +185,7 @@ impl Core {
             settings: parts.settings,
             next_version: AtomicU64::new(parts.first_version.0),
             operations: Gate::default(),
-            reads: ByteGate::new(READS_BYTES_MAX),
+            reads: ByteGate::new(parts.reads_bytes),
             poison: OnceLock::new(),
         }
     }

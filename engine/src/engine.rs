@@ -45,6 +45,12 @@ use crate::types::{BatchSeq, Epoch, TierId, TierKind, Uuid, Version};
 const POOL_BYTES: u64 = 64 << 20;
 /// The part of the memory beside the arena that device I/O may take.
 const POOL_PART: u64 = 4;
+/// Memory that shards may hold for callers that read many buffers: two windows of a get at least.
+const READS_BYTES_MAX: u64 = 32 << 20;
+/// See [`READS_BYTES_MAX`].
+const READS_BYTES_MIN: u64 = 8 << 20;
+/// The part of the memory beside the arena that it may be.
+const READS_PART: u64 = 8;
 /// The log and the metadata live on the fastest device tier.
 const LOG_TIER: TierId = TierId(0);
 
@@ -126,7 +132,9 @@ impl Engine {
         let pool_bytes = (beside / POOL_PART).clamp(8 << 20, POOL_BYTES);
         let page_bytes =
             (beside / PAGE_CACHE_PART).clamp(PAGE_CACHE_BYTES_MIN, PAGE_CACHE_BYTES_MAX);
-        let left = beside.saturating_sub(pool_bytes + page_bytes);
+        let reads_bytes = (beside / READS_PART).clamp(READS_BYTES_MIN, READS_BYTES_MAX);
+        // The arena's metadata grows with use: admission takes it off what is left.
+        let left = beside.saturating_sub(pool_bytes + page_bytes + reads_bytes);
         let budget = Arc::new(MemoryBudget::new(left));
         let dram = Arc::new(Dram::new(dram_bytes, STRIPES)?);
         let space = Arc::new(Space::new(tiers_of(&config, &loaded.lost), backing(&devices)));
@@ -156,6 +164,7 @@ impl Engine {
         let parts = Parts {
             runtime: runtime.clone(),
             pool: BufferPool::new(pool_bytes as usize),
+            reads_bytes: reads_bytes as usize,
             shards: if devices.is_empty() { 0 } else { config.shards },
             settings: Settings {
                 store: identity.store,

@@ -195,18 +195,19 @@ fn a_destroyed_bucket_releases_its_pages() {
 #[test]
 fn the_index_holds_a_small_row_for_each_buffer_of_a_large_value() {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config::builder().tier(Tier::dram("8MiB")).tier(Tier::nvme("256MiB"));
-    let config = config.buffer_size("256KiB").build().unwrap();
+    let config = Config::builder().tier(Tier::dram("8MiB")).tier(Tier::nvme("512MiB"));
+    let config = config.buffer_size("64KiB").build().unwrap();
     let store = Store::open(dir.path().join("s"), config).unwrap();
     let bucket = store.bucket("b").unwrap();
     bucket.put(b"small", b"x").unwrap();
     let before = store.stats().memory;
-    let buffers = 256;
-    bucket.put(b"large", &pattern(5, buffers * (256 << 10))).unwrap();
+    // A dozen for each shard of the table: fewer would share the least that one takes.
+    let buffers = 3000;
+    bucket.put(b"large", &pattern(5, buffers * (64 << 10))).unwrap();
     let after = store.stats().memory;
-    // An inline map would take the extents and 16 checksums more for each.
+    // An inline map would take an extent and a list of checksums more for each: over 100 bytes.
     let each = (after.index - before.index) / buffers as u64;
-    assert!(each <= 64, "{each} bytes of index for each buffer");
+    assert!(each <= 96, "{each} bytes of index for each buffer");
     assert!(after.pages > before.pages && after.pages <= after.pages_max, "{after:?}");
 }
 

@@ -3,6 +3,7 @@
 use crate::api::edit::{Edit, pieces};
 use crate::core::Core;
 use crate::error::{Result, fail};
+use crate::index::budget::MemoryRoom;
 use crate::index::entry::entry_bytes;
 use crate::index::extents::Extent;
 use crate::index::pages::PageRef;
@@ -15,19 +16,29 @@ pub fn device_bytes(offset: u64, len: usize, buffer_size: u32) -> u64 {
     pieces(offset, len, buffer_size).map(|(_, piece)| footprint(piece.len() as u32)).sum()
 }
 
-/// Refuses an edit that the index has no memory for. What makes room goes on.
-pub fn check_index_room(core: &Core, key: &[u8], edit: Edit<'_>, buffer_size: u32) -> Result<()> {
+/// Memory that an edit may take of the index, set aside until the edit is over. Refuses one that
+/// there is no memory for; what makes room goes on.
+pub fn index_room<'a>(
+    core: &'a Core,
+    key: &[u8],
+    edit: Edit<'_>,
+    buffer_size: u32,
+) -> Result<Option<MemoryRoom<'a>>> {
+    if !edit.may_grow_index() {
+        return Ok(None);
+    }
     let budget = core.index.budget();
-    let may_add = || index_bytes(core, key, edit.data().len(), buffer_size);
-    if edit.may_grow_index() && !budget.allows(may_add()) {
+    let beside = core.dram.metadata_bytes();
+    let room = budget.reserve(index_bytes(core, key, edit.data().len(), buffer_size), beside);
+    if room.is_none() {
         fail!(
             NoMemory,
             "the index uses {} of {} bytes; raise memory_budget or delete blobs",
             budget.used_bytes(),
-            budget.limit_bytes()
+            budget.limit_beside(beside)
         );
     }
-    Ok(())
+    Ok(room)
 }
 
 /// Memory that a change may add to the index.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::api::admission::{Reservation, check_index_room};
+use crate::api::admission::{Reservation, index_room};
 use crate::api::bucket::Bucket;
 use crate::api::change::{Claim, answered, claim, device_bytes_of, prepare};
 use crate::api::edit::{Changed, Condition, Edit};
@@ -146,13 +146,13 @@ pub(crate) async fn commit(
     let level = level_of(core, batch, durability)?;
     let order = checked_order(core, batch)?;
     let _operation = core.begin_operation()?;
-    let mut passes = Vec::new();
+    let (mut passes, mut rooms) = (Vec::new(), Vec::new());
     let mut bytes = 0;
     for step in &batch.steps {
         let bucket = step.bucket.state();
         passes.push(bucket.begin_change()?);
         if let Some(edit) = step.action.edit() {
-            check_index_room(core, &step.key, edit, bucket.buffer_size(core))?;
+            rooms.push(index_room(core, &step.key, edit, bucket.buffer_size(core))?);
             bytes += device_bytes_of(core, bucket, &step.key, edit);
         }
     }

@@ -595,7 +595,8 @@ impl Bucket {
         let hash = self.core.index.hash(self.state.id, key);
         let heat = {
             let mut stripe = self.core.index.lock(hash);
-            stripe.get(hash, self.state.id, key).map_or(0.0, |entry| entry.heat.score(now))
+            let (entry, dir) = stripe.get_with_dir(hash, self.state.id, key);
+            entry.map_or(0.0, |entry| entry.score(&self.core.dram, dir, now))
         };
         self.wait(held.places(&self.core)).map(|places| {
             places

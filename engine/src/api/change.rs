@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::api::admission::{Reservation, check_index_room, device_bytes};
+use crate::api::admission::{Reservation, device_bytes, index_room};
 use crate::api::edit::{Changed, Condition, Edit, pieces};
 use crate::api::held::{self, Held};
 use crate::api::paged;
@@ -184,7 +184,7 @@ pub async fn change(
     level: Durability,
     reader: Reader<'_>,
 ) -> Result<Changed> {
-    check_index_room(core, key, edit, bucket.buffer_size(core))?;
+    let _index_room = index_room(core, key, edit, bucket.buffer_size(core))?;
     let bytes = device_bytes_of(core, bucket, key, edit);
     let _reservation = match bytes {
         0 => None,

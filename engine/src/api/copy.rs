@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::api::admission::check_index_room;
+use crate::api::admission::index_room;
 use crate::api::batch::send;
 use crate::api::bucket::{Bucket, PutOptions};
 use crate::api::change::{Claim, Draft, claim, not_found, start_piece};
@@ -44,7 +44,7 @@ pub(super) async fn copy(
     let level = check(from, to, options)?;
     let _operation = core.begin_operation()?;
     let _changes = (from.0.state().begin_change()?, to.0.state().begin_change()?);
-    check_index_room(core, to.1, Edit::Replace(&[]), to.0.state().buffer_size(core))?;
+    let _room = index_room(core, to.1, Edit::Replace(&[]), to.0.state().buffer_size(core))?;
     let (from_claim, mut to_claim) = claim_both(core, from, to, reader).await?;
     if !from_claim.before.exists() {
         return Err(not_found(from.0.state(), from.1));

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::api::admission::check_index_room;
+use crate::api::admission::index_room;
 use crate::api::change::{allows_memory_edit, crowded_spans, not_found};
 use crate::api::edit::{Changed, Condition, Edit, pieces};
 use crate::api::merge::Surroundings;
@@ -192,7 +192,7 @@ fn attempt(
     if core.is_persistent() && data.len() as u64 > core.dram.capacity() / ARENA_PART_MAX {
         return Ok(Attempt::RunAsWritten);
     }
-    check_index_room(core, key, edit, buffer_size)?;
+    let _index_room = index_room(core, key, edit, buffer_size)?;
     core.dram.expect_head(hash);
     let base = match edit {
         Edit::Replace(_) => None,
@@ -329,7 +329,7 @@ fn publish(
             },
         };
         version = core.next_version();
-        old = entry.set_visible(BlobState { version, len, value }, &core.space);
+        old = entry.set_visible(BlobState { version, len, value }, &core.table);
         bucket.note_change(&entry.key, &old, &entry.visible);
         entry.heat = entry.heat.touched(now);
         match (staged.head, ranges.is_empty()) {

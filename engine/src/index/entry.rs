@@ -11,8 +11,12 @@
 
 use std::sync::Arc;
 
+use crate::index::budget::{heap_bytes, shared_bytes};
 use crate::index::state::{BlobState, Buffer, Map, Value, whole};
 use crate::index::table::BufferTable;
+use crate::io::runtime::Nanos;
+use crate::placement::heat::Heat;
+use crate::tier::dram::{DirStripe, Dram};
 use crate::tier::space::Space;
 use crate::types::{BucketId, BufferId, Location, Version};
 
@@ -46,14 +50,20 @@ pub struct Entry {
     pub writing_behind: bool,
     /// Stands in a shard's queue of dirty keys.
     pub queued_dirty: bool,
-    /// Decayed access score, see [`crate::placement::heat`].
-    pub heat: crate::placement::heat::Heat,
+    /// Decayed access score, without the uses in DRAM since [`score`](Self::score) was last asked.
+    pub heat: Heat,
 }
 
-/// Approximate bytes of memory of an entry: its row in the table at the usual load, its key with
-/// counts, its place in the ordered map.
+/// A key's place in the ordered map of its bucket: a B-tree whose nodes are two thirds full.
+const ORDERED_BYTES: i64 = 28;
+
+/// Most bytes of memory that a new entry takes where its table does not grow.
 pub fn entry_bytes(key_len: usize) -> u64 {
-    (size_of::<Entry>() as u64 + 1) * 8 / 7 + (key_len as u64 + 16).next_multiple_of(16) + 24
+    (size_of::<Entry>() as u64 + 1) * 8 / 7 + key_bytes(key_len) as u64
+}
+
+fn key_bytes(key_len: usize) -> i64 {
+    shared_bytes(key_len) + ORDERED_BYTES
 }
 
 impl Entry {
@@ -70,6 +80,42 @@ impl Entry {
             queued_dirty: false,
             heat: Default::default(),
         }
+    }
+
+    /// Memory that hangs on the entry's row: its key, and what its states have for themselves. Maps
+    /// count their own.
+    pub fn memory_bytes(&self) -> i64 {
+        key_bytes(self.key.len()) + self.states_bytes()
+    }
+
+    fn states_bytes(&self) -> i64 {
+        let visible = self.visible.checks_bytes();
+        match &self.logged {
+            Logged::Same | Logged::Absent(_) => visible,
+            Logged::Other(logged) => {
+                // The checksums of one buffer in both states are shared.
+                let lone = |state: &BlobState| state.lone().map(|lone| lone.id);
+                let shared = lone(logged).is_some() && lone(logged) == lone(&self.visible);
+                let checks = if shared { 0 } else { logged.checks_bytes() };
+                visible + heap_bytes(size_of::<BlobState>()) + checks
+            }
+        }
+    }
+
+    /// Changes the states, and counts the memory they take then.
+    fn change<T>(&mut self, table: &BufferTable, work: impl FnOnce(&mut Entry) -> T) -> T {
+        let before = self.states_bytes();
+        let result = work(self);
+        table.count_memory(self.states_bytes() - before);
+        result
+    }
+
+    /// Recovery: this is the state, and logged.
+    pub fn load(&mut self, state: BlobState, table: &BufferTable) {
+        self.change(table, |entry| {
+            entry.visible = state;
+            entry.logged = Logged::Same;
+        });
     }
 
     /// Whether the visible state is newer than the logged one.
@@ -132,30 +178,33 @@ impl Entry {
 
     /// Makes a change visible that the log does not hold yet (Memory level).
     #[must_use = "drop what was replaced outside the stripe lock"]
-    pub fn set_visible(&mut self, state: BlobState, space: &Space) -> BlobState {
+    pub fn set_visible(&mut self, state: BlobState, table: &BufferTable) -> BlobState {
         assert!(state.version > self.visible.version, "versions of a key must grow");
-        let old = std::mem::replace(&mut self.visible, state);
-        if matches!(self.logged, Logged::Same) {
-            self.logged = match old.exists() {
-                true => Logged::Other(Box::new(old.clone())),
-                false => Logged::Absent(old.version),
-            };
-        }
-        self.release(&old, space);
+        let old = self.change(table, |entry| {
+            let old = std::mem::replace(&mut entry.visible, state);
+            if matches!(entry.logged, Logged::Same) {
+                entry.logged = match old.exists() {
+                    true => Logged::Other(Box::new(old.clone())),
+                    false => Logged::Absent(old.version),
+                };
+            }
+            old
+        });
+        self.release(&old, table.space());
         old
     }
 
     /// Records what the log holds now. Readers still see the visible state.
     #[must_use = "drop what was replaced outside the stripe lock"]
-    pub fn set_logged(&mut self, state: BlobState, space: &Space) -> Option<BlobState> {
+    pub fn set_logged(&mut self, state: BlobState, table: &BufferTable) -> Option<BlobState> {
         assert!(state.version > self.logged_version(), "the log of a key must grow");
         let new = match state.exists() {
             true => Logged::Other(Box::new(state)),
             false => Logged::Absent(state.version),
         };
-        match std::mem::replace(&mut self.logged, new) {
+        match self.change(table, |entry| std::mem::replace(&mut entry.logged, new)) {
             Logged::Other(old) => {
-                self.release(&old, space);
+                self.release(&old, table.space());
                 Some(*old)
             }
             // The old logged state is still visible: `publish` will release it.
@@ -165,14 +214,16 @@ impl Entry {
 
     /// Makes the logged state the visible one.
     #[must_use = "drop what was replaced outside the stripe lock"]
-    pub fn publish(&mut self, space: &Space) -> BlobState {
-        let new = match std::mem::replace(&mut self.logged, Logged::Same) {
-            Logged::Same => return self.visible.clone(),
-            Logged::Absent(version) => BlobState::absent(version),
-            Logged::Other(state) => *state,
-        };
-        let old = std::mem::replace(&mut self.visible, new);
-        self.release(&old, space);
+    pub fn publish(&mut self, table: &BufferTable) -> BlobState {
+        let old = self.change(table, |entry| {
+            let new = match std::mem::replace(&mut entry.logged, Logged::Same) {
+                Logged::Same => entry.visible.clone(),
+                Logged::Absent(version) => BlobState::absent(version),
+                Logged::Other(state) => *state,
+            };
+            std::mem::replace(&mut entry.visible, new)
+        });
+        self.release(&old, table.space());
         old
     }
 
@@ -190,6 +241,15 @@ impl Entry {
         {
             space.buffer_died(lone);
         }
+    }
+
+    /// The heat's score now, with the uses of the key's slots in DRAM since the last look.
+    pub fn score(&mut self, dram: &Dram, dir: &mut DirStripe, now: Nanos) -> f32 {
+        match dram.take_uses(dir, self.hash, self.bucket, &self.key) {
+            0 => {}
+            uses => self.heat = self.heat.touched_times(uses, now),
+        }
+        self.heat.score(now)
     }
 
     /// A lone buffer that neither state holds any more is dead.
@@ -239,9 +299,11 @@ impl Entry {
                 state.value = Value::Mapped(Arc::new(Map::new(vec![whole(&lone)], table)));
             }
         };
-        convert(&mut self.visible);
-        if let Logged::Other(state) = &mut self.logged {
-            convert(state);
-        }
+        self.change(table, |entry| {
+            convert(&mut entry.visible);
+            if let Logged::Other(state) = &mut entry.logged {
+                convert(state);
+            }
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! The index: key -> blob, extent maps, ordered keys, the buffer table. No I/O.
 //!
 //! * [`entry`]: one key. [`state`]: one version of a blob. [`extents`]: maps as values.
+//! * [`budget`]: the memory that all of it takes.
 //! * [`pages`]: lists of page references, likewise. [`table`] and `row`: buffers by id. [`ordered`]: keys in
 //!   order.
 //!
@@ -8,6 +9,7 @@
 //! of the DRAM directory. No stripe lock is held across a copy, a wait, I/O or a hook. Locks nest
 //! downwards only: stripe, ordered map, table shard, free list.
 
+pub mod budget;
 pub mod entry;
 pub mod extents;
 pub mod ordered;
@@ -17,49 +19,16 @@ pub mod state;
 pub mod table;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::index::entry::{Entry, entry_bytes};
+pub use crate::index::budget::MemoryBudget;
+use crate::index::entry::Entry;
 use crate::io::wait::WaitList;
 use crate::limits::{PARTITIONS, STRIPES};
 use crate::tier::dram::{DirStripe, Dram};
 use crate::types::BucketId;
-
-/// Memory that the engine may use, and the part that index and table use.
-pub struct MemoryBudget {
-    limit_bytes: i64,
-    index_bytes: AtomicI64,
-}
-
-impl MemoryBudget {
-    /// `limit_bytes` for index and table: the configured budget less arena, pools and queues.
-    pub fn new(limit_bytes: u64) -> MemoryBudget {
-        MemoryBudget { limit_bytes: limit_bytes as i64, index_bytes: AtomicI64::new(0) }
-    }
-
-    /// Counts memory taken (or, negative, given back).
-    pub fn add(&self, bytes: i64) {
-        self.index_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Whether `bytes` more would stay within the budget.
-    pub fn allows(&self, bytes: u64) -> bool {
-        self.index_bytes.load(Ordering::Relaxed) + bytes as i64 <= self.limit_bytes
-    }
-
-    /// Bytes in use.
-    pub fn used_bytes(&self) -> u64 {
-        u64::try_from(self.index_bytes.load(Ordering::Relaxed)).unwrap_or(0)
-    }
-
-    /// Bytes allowed.
-    pub fn limit_bytes(&self) -> u64 {
-        self.limit_bytes as u64
-    }
-}
 
 /// A part of the index under one lock.
 pub struct Stripe {
@@ -99,6 +68,20 @@ impl StripeInner {
     /// All entries of the stripe.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()
+    }
+
+    /// All entries of the stripe and the directory, changeable.
+    pub fn iter_with_dir(&mut self) -> (impl Iterator<Item = &mut Entry>, &mut DirStripe) {
+        (self.entries.iter_mut(), &mut self.dir)
+    }
+
+    /// Every entry with this hash, and the directory.
+    pub fn with_hash_and_dir(
+        &mut self,
+        hash: u64,
+    ) -> (impl Iterator<Item = &mut Entry>, &mut DirStripe) {
+        let entries = self.entries.iter_hash_mut(hash);
+        (entries.filter(move |entry| entry.hash == hash), &mut self.dir)
     }
 
     /// All entries of the stripe, changeable.
@@ -216,7 +199,7 @@ impl Index {
         // Keys spread evenly; a little more spares most stripes a second growth.
         let each = keys.div_ceil(STRIPES / PARTITIONS) / 16 * 17;
         for number in Index::stripes_of(partition) {
-            self.lock_number(number).entries.reserve(each, |entry| entry.hash);
+            self.make_room(&mut self.lock_number(number).entries, each);
         }
     }
 
@@ -245,14 +228,26 @@ impl Index {
         bucket: BucketId,
         key: &[u8],
     ) -> &'a mut Entry {
+        self.make_room(entries, 1);
         let entry = entries.entry(hash, |entry| is(entry, hash, bucket, key), |entry| entry.hash);
         match entry {
             hashbrown::hash_table::Entry::Occupied(occupied) => occupied.into_mut(),
             hashbrown::hash_table::Entry::Vacant(vacant) => {
-                self.budget.add(entry_bytes(key.len()) as i64);
-                vacant.insert(Entry::new(hash, bucket, key.into())).into_mut()
+                let entry = Entry::new(hash, bucket, key.into());
+                self.budget.add(entry.memory_bytes());
+                vacant.insert(entry).into_mut()
             }
         }
+    }
+
+    /// Room in a table for so many entries more, counted where it grows.
+    fn make_room(&self, entries: &mut HashTable<Entry>, more: usize) {
+        if entries.capacity() - entries.len() >= more {
+            return;
+        }
+        let before = entries.allocation_size() as i64;
+        entries.reserve(more, |entry| entry.hash);
+        self.budget.add(entries.allocation_size() as i64 - before);
     }
 
     /// [`get_or_insert`](Self::get_or_insert), and the directory's stripe.
@@ -278,8 +273,8 @@ impl Index {
         if let Ok(occupied) = stripe.entries.find_entry(hash, |entry| is(entry, hash, bucket, key))
             && occupied.get().is_vacant()
         {
-            occupied.remove();
-            self.budget.add(-(entry_bytes(key.len()) as i64));
+            let (entry, _) = occupied.remove();
+            self.budget.add(-entry.memory_bytes());
         }
     }
 
@@ -290,8 +285,7 @@ impl Index {
         mut doomed: impl FnMut(&Entry) -> bool,
     ) -> Vec<Entry> {
         let removed: Vec<Entry> = stripe.entries.extract_if(|entry| doomed(entry)).collect();
-        let bytes: u64 = removed.iter().map(|entry| entry_bytes(entry.key.len())).sum();
-        self.budget.add(-(bytes as i64));
+        self.budget.add(-removed.iter().map(Entry::memory_bytes).sum::<i64>());
         removed
     }
 }

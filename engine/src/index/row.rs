@@ -1,9 +1,10 @@
 //! A row of the buffer table.
 
+use crate::index::budget::heap_bytes;
 use crate::index::state::{Buffer, Checks};
 use crate::types::{BufferId, Location};
 
-/// Approximate bytes of memory of one row, its own checksums apart.
+/// Bytes of memory of one row in a full table, its own checksums apart.
 pub const ROW_BYTES: u64 = (size_of::<(BufferId, Row)>() as u64 + 1) * 8 / 7;
 
 /// A buffer in the table, as small as it can be: there is one for every MiB of a store.
@@ -95,13 +96,10 @@ impl Row {
         }
     }
 
-    /// Memory of the row: own checksums stand apart.
+    /// Memory of its own checksums; the table counts its rows.
     pub fn memory_bytes(&self) -> i64 {
-        let own = self
-            .own_checks
-            .as_deref()
-            .map_or(0, |own| size_of::<Checks>() + 16 + size_of_val(own.as_slice()));
-        ROW_BYTES as i64 + own as i64
+        let own = self.own_checks.as_deref();
+        own.map_or(0, |own| heap_bytes(size_of::<Checks>()) + own.memory_bytes())
     }
 }
 
@@ -134,8 +132,7 @@ mod tests {
             let copy = Buffer { location: place(9), ..buffer };
             row.set_buffer(&copy);
             assert_eq!((row.buffer(copy.id), row.count, row.named), (copy, 2, 3));
-            let own = row.memory_bytes() - ROW_BYTES as i64;
-            assert_eq!(own > 0, row.checks == RowChecks::Own);
+            assert_eq!(row.memory_bytes() > 0, row.checks == RowChecks::Own);
         }
     }
 }

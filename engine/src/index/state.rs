@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Result, fail};
+use crate::index::budget::{heap_bytes, shared_bytes};
 use crate::index::extents::Extent;
 use crate::index::table::BufferTable;
 use crate::limits::CHECK_BLOCK;
@@ -29,6 +30,14 @@ impl Checks {
             [] => Checks::Unwritten,
             [one] => Checks::One(*one),
             many => Checks::Many(many.into()),
+        }
+    }
+
+    /// Memory of a list of its own.
+    pub fn memory_bytes(&self) -> i64 {
+        match self {
+            Checks::Many(many) => shared_bytes(size_of_val(&**many)),
+            Checks::Unwritten | Checks::One(_) | Checks::InPages => 0,
         }
     }
 
@@ -128,7 +137,7 @@ impl Map {
     }
 
     fn memory_bytes(&self) -> i64 {
-        (size_of_val(&*self.extents) + size_of::<Map>() + 16) as i64
+        heap_bytes(size_of_val(&*self.extents)) + shared_bytes(size_of::<Map>())
     }
 
     /// The distinct buffers, in no particular order.
@@ -175,7 +184,7 @@ impl PagedMap {
     }
 
     fn memory_bytes(&self) -> i64 {
-        (size_of_val(&*self.pages) + size_of::<PagedMap>() + 16) as i64
+        heap_bytes(size_of_val(&*self.pages)) + shared_bytes(size_of::<PagedMap>())
     }
 }
 
@@ -216,6 +225,11 @@ impl BlobState {
     /// No blob, as of this version.
     pub fn absent(version: Version) -> BlobState {
         BlobState { version, len: 0, value: Value::Absent }
+    }
+
+    /// Memory of the checksums that stand here, not in the table.
+    pub fn checks_bytes(&self) -> i64 {
+        self.lone().map_or(0, |lone| lone.checks.memory_bytes())
     }
 
     /// Whether there is a blob.

@@ -70,7 +70,12 @@ impl BufferTable {
         self.shards[self.shard_of(id)].lock()
     }
 
-    /// Counts memory that maps over the table's buffers take.
+    /// Where the buffers' bytes are.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// Counts memory that maps over the table's buffers, and the states of blobs, take.
     pub fn count_memory(&self, bytes: i64) {
         self.budget.add(bytes);
     }
@@ -187,7 +192,8 @@ impl BufferTable {
         for shard in &self.shards {
             let rows = std::mem::take(&mut *shard.lock());
             assert!(rows.values().all(|row| row.count == 0), "a row of the table is in use");
-            self.budget.add(-rows.values().map(Row::memory_bytes).sum::<i64>());
+            let own: i64 = rows.values().map(Row::memory_bytes).sum();
+            self.budget.add(-own - rows.allocation_size() as i64);
         }
     }
 
@@ -240,6 +246,11 @@ impl BufferTable {
 
     fn insert(&self, rows: &mut Rows, id: BufferId, row: Row) {
         let bytes = row.memory_bytes();
+        if rows.len() == rows.capacity() {
+            let before = rows.allocation_size() as i64;
+            rows.reserve(1);
+            self.budget.add(rows.allocation_size() as i64 - before);
+        }
         let old = rows.insert(id, row);
         self.budget.add(bytes - old.map_or(0, |row| row.memory_bytes()));
     }

@@ -203,11 +203,12 @@ async fn walk_index(core: &Core, exec: &dyn Exec, collector: &mut Collector<'_>)
     let mut holders = Vec::new();
     for number in 0..STRIPES {
         {
-            let stripe = core.index.lock_number(number);
-            for entry in stripe.iter() {
-                collector.consider_entry(entry);
+            let mut stripe = core.index.lock_number(number);
+            let (entries, dir) = stripe.iter_with_dir();
+            for entry in entries {
+                collector.consider_entry(entry, dir);
                 if !inside.is_empty() {
-                    collector.holders_of(entry, &mut holders);
+                    collector.holders_of(entry, dir, &mut holders);
                 }
             }
         }

@@ -111,9 +111,10 @@ pub fn sample_mean_score(core: &Core) -> f32 {
     let (mut sum, mut count) = (0.0, 0);
     for _ in 0..SAMPLE_STRIPES {
         let number = core.runtime.random() as usize % STRIPES;
-        let stripe = core.index.lock_number(number);
-        for entry in stripe.iter().filter(|entry| entry.visible.exists()).take(SAMPLE_ENTRIES) {
-            sum += entry.heat.score(now);
+        let mut stripe = core.index.lock_number(number);
+        let (entries, dir) = stripe.iter_with_dir();
+        for entry in entries.filter(|entry| entry.visible.exists()).take(SAMPLE_ENTRIES) {
+            sum += entry.score(&core.dram, dir, now);
             count += 1;
         }
     }

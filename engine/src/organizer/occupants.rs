@@ -9,11 +9,14 @@ use std::sync::Arc;
 
 use crate::core::{BufferName, Core};
 use crate::index::entry::Entry;
-use crate::index::state::{BlobState, Buffer, Map, Value};
+use crate::index::extents::Extent;
+use crate::index::state::{BlobState, Buffer, Map, PagedMap, Value};
 use crate::index::table::RowView;
 use crate::io::runtime::Nanos;
 use crate::limits::PARTITIONS;
 use crate::log::record::MoveSubject;
+use crate::organizer::facts::sample_mean_score;
+use crate::tier::dram::DirStripe;
 use crate::tier::space::SegmentPin;
 use crate::types::{BucketId, BufferId, Location, Place, TierSegment, Version};
 
@@ -109,8 +112,8 @@ impl<'a> Collector<'a> {
         let mut own_key = None;
         {
             let mut stripe = core.index.lock(hash);
-            if let Some(entry) = stripe.get(hash, bucket, key) {
-                score = entry.heat.score(self.now);
+            if let (Some(entry), dir) = stripe.get_with_dir(hash, bucket, key) {
+                score = entry.score(&core.dram, dir, self.now);
                 own_key = Some(entry.key.clone());
                 let lone = lone_at(entry, |lone| {
                     lone.id == candidate.buffer && lone.location == candidate.location
@@ -131,12 +134,13 @@ impl<'a> Collector<'a> {
     }
 
     /// Takes every lone buffer of an entry that lies in the segment. Under the stripe lock.
-    pub fn consider_entry(&mut self, entry: &Entry) {
+    pub fn consider_entry(&mut self, entry: &mut Entry, dir: &mut DirStripe) {
         if self.is_full() {
             return;
         }
         if let Some((version, lone)) = lone_at(entry, |lone| self.covers(lone.location)) {
-            self.take_lone(entry, version, lone, entry.heat.score(self.now));
+            let score = entry.score(&self.core.dram, dir, self.now);
+            self.take_lone(entry, version, lone, score);
         }
     }
 
@@ -182,22 +186,49 @@ impl<'a> Collector<'a> {
         inside
     }
 
-    /// Names the rows of `inside` by a map that holds them.
+    /// Names the rows of `inside` by a map that holds them. Of a large map these are its pages, and
+    /// what those of them name that are in memory.
     pub fn take_rows_of(&mut self, inside: &HashSet<BufferId>, holder: &Holder) {
-        for extent in holder.map.extents() {
-            if inside.contains(&extent.buffer) && !self.seen.contains(&extent.buffer) {
-                let name = BufferName { value_offset: extent.value_offset, ..holder.name.clone() };
-                self.take_row(extent.buffer, name, holder.score);
+        match &holder.map {
+            Large::Mapped(map) => self.take_extents_of(inside, holder, map.extents()),
+            Large::Paged(map) => {
+                for part in map.pages() {
+                    let Some(page) = part.page else { continue };
+                    self.take_row_of(inside, holder, page, part.start);
+                    if let Some(page) = self.core.pages.look(page) {
+                        self.take_extents_of(inside, holder, &page.extents);
+                    }
+                }
             }
         }
     }
 
-    /// Takes the rows of `inside` that no map in memory holds: extent pages, and what these name.
-    /// Whose they are is not asked of the pages, which would have to be read.
+    fn take_extents_of(&mut self, inside: &HashSet<BufferId>, holder: &Holder, extents: &[Extent]) {
+        for extent in extents {
+            self.take_row_of(inside, holder, extent.buffer, extent.value_offset);
+        }
+    }
+
+    fn take_row_of(
+        &mut self,
+        inside: &HashSet<BufferId>,
+        holder: &Holder,
+        id: BufferId,
+        value_offset: u64,
+    ) {
+        if inside.contains(&id) && !self.seen.contains(&id) {
+            let name = BufferName { value_offset, ..holder.name.clone() };
+            self.take_row(id, name, holder.score);
+        }
+    }
+
+    /// Takes the rows of `inside` that only pages on a device name. Whose they are is not asked of
+    /// these, which would have to be read: they count as neither hot nor cold.
     pub fn take_rows_of_pages(&mut self, inside: &HashSet<BufferId>) {
         // In a fixed order: the simulator must not see that of a hash set.
         let mut rows: Vec<BufferId> = inside.difference(&self.seen).copied().collect();
         rows.sort_unstable();
+        let score = if rows.is_empty() { 0.0 } else { sample_mean_score(self.core) };
         for id in rows {
             let name = BufferName {
                 bucket: BucketId(0),
@@ -206,16 +237,16 @@ impl<'a> Collector<'a> {
                 value_offset: 0,
                 table: true,
             };
-            self.take_row(id, name, 0.0);
+            self.take_row(id, name, score);
         }
     }
 
     /// The maps that an entry holds. Under the stripe lock; looked at, and dropped, outside it.
-    pub fn holders_of(&self, entry: &Entry, into: &mut Vec<Holder>) {
-        let score = entry.heat.score(self.now);
+    pub fn holders_of(&self, entry: &mut Entry, dir: &mut DirStripe, into: &mut Vec<Holder>) {
+        let score = entry.score(&self.core.dram, dir, self.now);
         let states = [Some(&entry.visible), entry.logged_state()];
         for state in states.into_iter().flatten() {
-            let Value::Mapped(map) = &state.value else { continue };
+            let Some(map) = Large::of(&state.value) else { continue };
             let name = BufferName {
                 bucket: entry.bucket,
                 key: entry.key.clone(),
@@ -223,16 +254,35 @@ impl<'a> Collector<'a> {
                 value_offset: 0,
                 table: true,
             };
-            into.push(Holder { map: map.clone(), name, score });
+            into.push(Holder { map, name, score });
         }
     }
 }
 
 /// A map and whose it is.
 pub struct Holder {
-    map: Arc<Map>,
+    map: Large,
     name: BufferName,
     score: f32,
+}
+
+/// A map of buffers in the table.
+pub enum Large {
+    /// In memory.
+    Mapped(Arc<Map>),
+    /// In pages.
+    Paged(Arc<PagedMap>),
+}
+
+impl Large {
+    /// The map of a value, if it has one.
+    pub fn of(value: &Value) -> Option<Large> {
+        match value {
+            Value::Mapped(map) => Some(Large::Mapped(map.clone())),
+            Value::Paged(map) => Some(Large::Paged(map.clone())),
+            Value::Absent | Value::Zeros | Value::Lone(_) => None,
+        }
+    }
 }
 
 fn lone_at(entry: &Entry, is: impl Fn(&Buffer) -> bool) -> Option<(Version, Buffer)> {

@@ -8,11 +8,11 @@ use crate::core::{BufferName, Core};
 use crate::error::Result;
 use crate::index::entry::Entry;
 use crate::index::extents::Extent;
-use crate::index::state::{Buffer, Map, PagedMap, Value};
+use crate::index::state::{Buffer, Value};
 use crate::io::exec::{Class, Exec};
 use crate::organizer::facts::{sample_mean_score, tier_to_promote_to};
 use crate::organizer::mover::{Mover, Temperature};
-use crate::organizer::occupants::Occupant;
+use crate::organizer::occupants::{Large, Occupant};
 use crate::organizer::relocate::read_span_of;
 use crate::placement::policy::{BufferFacts, PlacementPolicy};
 use crate::tier::space::SegmentPin;
@@ -107,20 +107,17 @@ fn find(core: &Core, hash: u64) -> Vec<Held> {
     let mut maps = Vec::new();
     {
         let mut stripe = core.index.lock(hash);
-        for entry in stripe.with_hash(hash) {
-            let score = entry.heat.score(now);
+        let (entries, dir) = stripe.with_hash_and_dir(hash);
+        for entry in entries {
+            let score = entry.score(&core.dram, dir, now);
             match &entry.visible.value {
                 Value::Lone(lone) => {
                     let pin = || core.space.pin(lone.location);
                     found.extend(held(name_of(entry, false), lone.clone(), score, pin));
                 }
-                Value::Mapped(map) => {
-                    maps.push((Large::Mapped(map.clone()), name_of(entry, true), score));
+                value => {
+                    maps.extend(Large::of(value).map(|map| (map, name_of(entry, true), score)));
                 }
-                Value::Paged(map) => {
-                    maps.push((Large::Paged(map.clone()), name_of(entry, true), score));
-                }
-                Value::Absent | Value::Zeros => {}
             }
         }
     }
@@ -137,12 +134,6 @@ fn find(core: &Core, hash: u64) -> Vec<Held> {
         }
     }
     found
-}
-
-/// A map of buffers in the table.
-enum Large {
-    Mapped(Arc<Map>),
-    Paged(Arc<PagedMap>),
 }
 
 fn take_slower(

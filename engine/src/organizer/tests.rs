@@ -1,5 +1,6 @@
 //! The organizer against a whole index, in the simulator, with a stand-in for the log's owner.
 
+mod heat;
 mod world;
 
 use std::sync::Arc;

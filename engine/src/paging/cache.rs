@@ -110,6 +110,11 @@ impl PageCache {
         Some(cached.page.clone())
     }
 
+    /// [`peek`](Self::peek), which is no use of the page: it stays no longer for that.
+    pub fn look(&self, id: BufferId) -> Option<Arc<Page>> {
+        self.shard(id).lock().pages.get(&id).map(|cached| cached.page.clone())
+    }
+
     /// Puts a page here; others may have to go.
     pub fn insert(&self, id: BufferId, page: Arc<Page>) {
         let bytes = page.memory_bytes();

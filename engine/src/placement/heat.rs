@@ -1,5 +1,8 @@
 //! Heat: a decayed access score. Each access adds one, time halves the sum every half-life.
 //!
+//! Gets that DRAM answers take no lock and touch no entry. The DRAM tier counts them by slot, up to
+//! a few, and whoever looks at an entry's heat adds those since the last look.
+//!
 //! Exponential decay as in the "frecency" of LRFU (Lee et al., IEEE Trans. Computers 2001), kept
 //! in 8 bytes per blob: the score as of a time, brought forward when it is read.
 
@@ -40,7 +43,13 @@ impl Heat {
     /// The heat after one more access now.
     #[must_use]
     pub fn touched(self, now: Nanos) -> Heat {
-        Heat { score: self.score(now) + 1.0, at_ms: millis(now) }
+        self.touched_times(1, now)
+    }
+
+    /// The heat after so many more accesses now.
+    #[must_use]
+    pub fn touched_times(self, times: u32, now: Nanos) -> Heat {
+        Heat { score: self.score(now) + times as f32, at_ms: millis(now) }
     }
 }
 

@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 
 use crate::error::{Result, fail};
 use crate::index::Index;
-use crate::index::entry::Logged;
 use crate::index::extents::{self, Extent};
 use crate::index::pages::{self, PageRef};
 use crate::index::state::{BlobState, Buffer, Value, is_lone, whole};
@@ -136,14 +135,13 @@ impl<'a> Replay<'a> {
             let map = StagedMap { hash, bucket, key: entry.key.clone(), parts };
             maps.insert_unique(hash, map, |map| map.hash);
         }
-        entry.visible = BlobState { version: blob.version, len: blob.len, value };
-        entry.logged = Logged::Same;
+        entry.load(BlobState { version: blob.version, len: blob.len, value }, self.table);
     }
 
     fn remove(&self, hash: u64, bucket: BucketId, key: &[u8], version: Version) {
         let mut stripe = self.index.lock(hash);
         if let Some(entry) = stripe.get(hash, bucket, key) {
-            entry.visible = BlobState::absent(version);
+            entry.load(BlobState::absent(version), self.table);
             self.index.remove_if_vacant(&mut stripe, hash, bucket, key);
         }
         let mut maps = self.maps[Index::partition(hash)].lock();

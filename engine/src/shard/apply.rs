@@ -175,7 +175,7 @@ fn apply_commit(core: &Core, commit: Commit) -> Option<Publish> {
                 BlobState { version, len, value: Value::Paged(Arc::new(map)) }
             }
         };
-        old = entry.set_logged(state, &core.space);
+        old = entry.set_logged(state, &core.table);
     }
     drop(old);
     match origin {
@@ -267,7 +267,7 @@ fn finish_behind(
         entry.writing_behind = false;
         if entry.visible.version == version {
             // Dropped here, inside the lock, so that the table shows below what is still needed.
-            drop(entry.publish(&core.space));
+            drop(entry.publish(&core.table));
         }
         for (slot, buffer) in slots {
             // A newer visible version may still have the buffer in this slot alone.
@@ -324,8 +324,9 @@ fn publish_in(core: &Core, stripe: &mut StripeInner, publish: Publish) -> Option
     let Publish { hash, bucket, key, dram } = publish;
     let (entry, dir) = stripe.get_with_dir(hash, bucket, &key);
     let entry = entry?;
-    let old = entry.publish(&core.space);
+    let old = entry.publish(&core.table);
     entry.claimed = false;
+    entry.heat = entry.heat.touched(core.runtime.recent());
     let new = &entry.visible;
     core.buckets.note_change(bucket, &key, &old, new);
     let resident = dram.and_then(DramImage::take).filter(|_| new.exists());

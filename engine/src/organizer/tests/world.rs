@@ -94,6 +94,7 @@ impl World {
             runtime,
             devices,
             pool: BufferPool::new(16 << 20),
+            reads_bytes: 16 << 20,
             table: Arc::new(BufferTable::new(PARTITIONS, space.clone(), budget.clone())),
             pages: PageCache::new(1 << 20),
             index: Index::new(7, &dram, budget),
@@ -180,8 +181,8 @@ impl World {
             len: u64::from(buffer.raw_len),
             value: Value::Lone(buffer),
         };
-        drop(entry.set_logged(state, &self.core.space));
-        drop(entry.publish(&self.core.space));
+        drop(entry.set_logged(state, &self.core.table));
+        drop(entry.publish(&self.core.table));
     }
 
     pub(super) fn delete(&self, id: u64) {
@@ -189,8 +190,8 @@ impl World {
         let hash = self.core.index.hash(BUCKET, &key);
         let mut stripe = self.core.index.lock(hash);
         let entry = stripe.get(hash, BUCKET, &key).unwrap();
-        drop(entry.set_logged(BlobState::absent(Version(id + 1_000_000)), &self.core.space));
-        drop(entry.publish(&self.core.space));
+        drop(entry.set_logged(BlobState::absent(Version(id + 1_000_000)), &self.core.table));
+        drop(entry.publish(&self.core.table));
     }
 
     /// Hands a lone buffer to the table, as a copy of the blob does.

@@ -22,6 +22,9 @@ pub(super) struct Arena {
     pub(super) hints: Box<[ClassHints]>,
     pub(super) pool: Pool,
     dirty: [Padded<AtomicI64>; LANES],
+    /// Bytes of slot metadata that were ever in use, by chunk and in all.
+    metas_touched: Box<[AtomicU32]>,
+    metas_touched_all: AtomicU64,
 }
 
 /// A slot's chunk, its number in it, and its size.
@@ -72,7 +75,21 @@ impl Arena {
         }
         let hints = (0..Class::COUNT).map(|_| ClassHints::new(layout.chunks)).collect();
         let pool = Pool::new(layout.chunks);
-        Ok(Arena { map, layout, hints, pool, dirty: Default::default() })
+        let metas_touched = (0..layout.chunks).map(|_| AtomicU32::new(0)).collect();
+        let (dirty, metas_touched_all) = Default::default();
+        Ok(Arena { map, layout, hints, pool, dirty, metas_touched, metas_touched_all })
+    }
+
+    /// A chunk uses so many bytes of metadata: the system has memory behind them from now on.
+    pub(super) fn touched_metas(&self, chunk: usize, bytes: usize) {
+        let before = self.metas_touched[chunk].fetch_max(bytes as u32, Ordering::Relaxed);
+        let more = (bytes as u64).saturating_sub(u64::from(before));
+        self.metas_touched_all.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Bytes of memory that the arena takes beside its slots.
+    pub(super) fn metadata_bytes(&self) -> u64 {
+        self.layout.metas_at as u64 + self.metas_touched_all.load(Ordering::Relaxed)
     }
 
     /// The free list of a chunk.

@@ -84,17 +84,14 @@ impl Arena {
         Walk::Broken
     }
 
-    /// Raises a slot's frequency, unless it is at its maximum: hot slots are not written.
+    /// Raises a slot's frequency, unless that changes nothing: hot slots are not written.
     #[inline]
     fn warm(&self, range: &RawRange) {
         let Some(place) = self.try_place(range.slot) else { return };
         let state = self.state(place);
         let seen = state.load(Ordering::Relaxed);
         let word = Word(seen);
-        if word.frequency() < Word::FREQUENCY_MAX
-            && word.generation() == range.generation
-            && word.is_resident()
-        {
+        if !word.is_hottest() && word.generation() == range.generation && word.is_resident() {
             // Losing to another change of the word loses one count.
             _ = state.compare_exchange(seen, word.warmer().0, Ordering::Relaxed, Ordering::Relaxed);
         }

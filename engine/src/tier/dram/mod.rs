@@ -161,6 +161,11 @@ impl Dram {
         self.arena.faulted_bytes()
     }
 
+    /// Bytes of memory that the tier takes beside its slots; grows while these get smaller.
+    pub fn metadata_bytes(&self) -> u64 {
+        self.arena.metadata_bytes()
+    }
+
     /// Keys with a head.
     pub fn resident_keys(&self) -> u64 {
         let stripes = 0..self.arena.layout.stripes;

@@ -6,6 +6,7 @@ use super::arena::{Arena, Place};
 use super::class::{CHUNK, Class};
 use super::free::FreeList;
 use super::lane::{LANES, Padded};
+use super::layout::META;
 
 /// The most faulted chunks without a class that are kept ready.
 const READY_MAX: usize = 64;
@@ -218,6 +219,7 @@ impl Arena {
             let next = if index + 1 < slots { index as u64 + 1 } else { u64::from(u32::MAX) };
             self.link(chunk, index).store(next, Ordering::Relaxed);
         }
+        self.touched_metas(chunk, slots * META);
         let hints = &self.hints[class.index()];
         self.class_word(chunk).store(class.code(), Ordering::Release);
         hints.members.set(chunk);

@@ -25,7 +25,7 @@ pub(super) enum State {
     Head = 5,
 }
 
-/// The state word, unpacked by methods: generation 32 bits, pins 24, frequency 2, state 3.
+/// The state word, unpacked by methods: generation 32 bits, pins 24, counted 1, frequency 2, state 3.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Word(pub(super) u64);
 
@@ -33,6 +33,9 @@ impl Word {
     const STATE_MASK: u64 = 7;
     const FREQUENCY_SHIFT: u32 = 3;
     const FREQUENCY_MASK: u64 = 3 << Self::FREQUENCY_SHIFT;
+    /// Nobody has used the slot since its uses were last counted. A reader of a hot slot writes
+    /// only to clear it.
+    const COUNTED: u64 = 1 << 5;
     const PINS_SHIFT: u32 = 8;
     /// One pin.
     pub(super) const PIN: u64 = 1 << Self::PINS_SHIFT;
@@ -42,12 +45,13 @@ impl Word {
     /// The frequency does not grow beyond this, so hot slots are not written by their readers.
     pub(super) const FREQUENCY_MAX: u32 = 3;
 
-    /// A word without pins.
+    /// A word without pins. What made it is no use of it.
     pub(super) fn new(generation: u32, state: State, frequency: u32) -> Word {
         debug_assert!(frequency <= Self::FREQUENCY_MAX);
         Word(
             u64::from(generation) << 32
                 | u64::from(frequency) << Self::FREQUENCY_SHIFT
+                | Self::COUNTED
                 | state as u64,
         )
     }
@@ -98,11 +102,28 @@ impl Word {
         Word(self.0 & !Self::STATE_MASK | state as u64)
     }
 
+    /// Whether one access more changes nothing.
+    #[inline]
+    pub(super) fn is_hottest(self) -> bool {
+        self.0 & (Self::FREQUENCY_MASK | Self::COUNTED) == Self::FREQUENCY_MASK
+    }
+
     /// One access more.
     #[inline]
     pub(super) fn warmer(self) -> Word {
         let frequency = (self.frequency() + 1).min(Self::FREQUENCY_MAX);
-        Word(self.0 & !Self::FREQUENCY_MASK | u64::from(frequency) << Self::FREQUENCY_SHIFT)
+        let others = self.0 & !(Self::FREQUENCY_MASK | Self::COUNTED);
+        Word(others | u64::from(frequency) << Self::FREQUENCY_SHIFT)
+    }
+
+    /// Whether it was used since its uses were last counted.
+    pub(super) fn is_used(self) -> bool {
+        self.0 & Self::COUNTED == 0
+    }
+
+    /// Its uses are counted.
+    pub(super) fn counted(self) -> Word {
+        Word(self.0 | Self::COUNTED)
     }
 
     /// One pass of the clock's hand.
@@ -130,6 +151,10 @@ mod tests {
             let other = word.with_state(State::Dirty).warmer();
             assert_eq!((other.generation(), other.pins(), other.frequency()), (u32::MAX, 5, 3));
             assert_eq!(other.warmer(), other, "the frequency saturates");
+            assert!(other.is_hottest() && other.is_used() && !word.is_used());
+            let counted = other.counted();
+            assert_eq!((counted.is_hottest(), counted.is_used()), (false, false));
+            assert_eq!((counted.warmer(), counted.frequency(), counted.pins()), (other, 3, 5));
             assert_eq!(word.cooler().cooler().cooler().frequency(), 0);
         }
         let full = Word(Word::new(1, State::Clean, 3).0 + u64::from(Word::PINS_MAX) * Word::PIN);
