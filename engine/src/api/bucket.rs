@@ -208,13 +208,20 @@ impl Bucket {
         to_key: &[u8],
         options: PutOptions,
     ) -> Result<Version> {
-        self.wait(copy::copy(
-            (self, key),
-            (to, to_key),
-            copy::Source::Goes,
-            options,
-            Reader::Caller,
-        ))
+        self.wait(self.rename_async(key, to, to_key, options))
+    }
+
+    /// [`rename`](Self::rename), asynchronous. It may be dropped: it then takes place or not.
+    #[doc(hidden)]
+    pub async fn rename_async(
+        &self,
+        key: &[u8],
+        to: &Bucket,
+        to_key: &[u8],
+        options: PutOptions,
+    ) -> Result<Version> {
+        let (from, to, goes) = ((self, key), (to, to_key), copy::Source::Goes);
+        copy::copy(from, to, goes, options, Reader::Caller).await
     }
 
     /// Makes another blob of the same value, in this bucket or another of the store, replacing any of
@@ -227,13 +234,20 @@ impl Bucket {
         to_key: &[u8],
         options: PutOptions,
     ) -> Result<Version> {
-        self.wait(copy::copy(
-            (self, key),
-            (to, to_key),
-            copy::Source::Stays,
-            options,
-            Reader::Caller,
-        ))
+        self.wait(self.copy_async(key, to, to_key, options))
+    }
+
+    /// [`copy`](Self::copy), asynchronous. It may be dropped: it then takes place or not.
+    #[doc(hidden)]
+    pub async fn copy_async(
+        &self,
+        key: &[u8],
+        to: &Bucket,
+        to_key: &[u8],
+        options: PutOptions,
+    ) -> Result<Version> {
+        let (from, to, stays) = ((self, key), (to, to_key), copy::Source::Stays);
+        copy::copy(from, to, stays, options, Reader::Caller).await
     }
 
     /// The asynchronous form of every change. It may be dropped: the change then takes place

@@ -23,6 +23,9 @@ pub enum Op {
     GetAt { at: u64, len: u64 },
     Stat,
     Locate,
+    Batch,
+    Copy,
+    Rename,
     Reopen,
 }
 

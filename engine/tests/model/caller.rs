@@ -29,9 +29,9 @@ pub struct Plan {
 pub struct Caller {
     id: u8,
     seed: u64,
-    rng: Rng,
-    plan: Plan,
-    parts: Vec<Blobs>,
+    pub rng: Rng,
+    pub plan: Plan,
+    pub parts: Vec<Blobs>,
     number: u64,
     /// What `parts` hold together, refreshed now and then.
     live: u64,
@@ -132,6 +132,9 @@ impl Caller {
         if self.rng.one_in(100) {
             return self.list(session, part);
         }
+        if self.rng.one_in(12) {
+            return self.group(session).await;
+        }
         let (key, op) = self.choose(part);
         self.parts[part].remember(self.number, &key, op);
         self.doing = Some((part, op));
@@ -143,6 +146,20 @@ impl Caller {
             Op::Locate => self.locate(part, &key),
             _ => self.change(session, part, &key, op).await,
         }
+    }
+
+    async fn group(&mut self, session: &Session) {
+        let level = self.rng.pick(&[None, Some(Durability::Memory), Some(Durability::Durable)]);
+        match self.rng.below(8) {
+            0..4 => self.batch(session, level).await,
+            4 | 5 => self.rename(session, false, level).await,
+            6 => self.rename(session, true, level).await,
+            _ => self.get_many(session).await,
+        }
+    }
+
+    pub fn remember(&mut self, part: usize, key: &[u8], op: Op) {
+        self.parts[part].remember(self.number, key, op);
     }
 
     // ---- what to do -----------------------------------------------------------------------
@@ -238,8 +255,17 @@ impl Caller {
             Op::Delete { level } => (Edit::Delete, level),
             _ => unreachable!("{op:?} is no change"),
         };
-        let done = session.edit(&bucket, key, edit, level).await;
+        let holds = !self.rng.one_in(4);
+        let condition = match self.rng.one_in(8) {
+            true => self.condition(part, key, holds),
+            false => None,
+        };
+        let done = session.edit(&bucket, key, edit, level, condition.unwrap_or_default()).await;
         self.data = data;
+        if condition.is_some() && !holds {
+            assert!(done.is_err(), "{condition:?}, {done:?}: {}", self.describe(part, key));
+            return;
+        }
         if !exists && matches!(op, Op::Truncate { .. } | Op::Delete { .. }) {
             assert!(failed(&done, ErrorKind::NotFound), "{done:?}: {}", self.describe(part, key));
             return;
@@ -298,7 +324,6 @@ impl Caller {
         let key = &self.parts[number].universe[0];
         assert!(old.exists(key).is_err(), "a handle of a destroyed bucket answers");
         assert!(session.store.list_buckets().unwrap().iter().all(|info| info.name != name));
-        // One in three stays away until the next reopen or until it is missed.
         let made = session.create_bucket(&name, options).await.unwrap();
         let part = &mut self.parts[number];
         part.options = options;
@@ -410,7 +435,7 @@ impl Caller {
         assert!(right, "{places:?} of {content:?}: {}", self.describe(part, key));
     }
 
-    fn require_bytes(&self, part: usize, key: &[u8], at: u64, bytes: &[u8]) {
+    pub fn require_bytes(&self, part: usize, key: &[u8], at: u64, bytes: &[u8]) {
         let Some(content) = self.parts[part].content(key) else { return };
         if let Err(difference) = content.check(at, bytes) {
             let places = self.bucket(part).locate(key);
@@ -498,11 +523,11 @@ impl Caller {
         }
     }
 
-    fn bucket(&self, part: usize) -> Bucket {
+    pub fn bucket(&self, part: usize) -> Bucket {
         self.parts[part].bucket.clone().unwrap()
     }
 
-    fn describe(&self, part: usize, key: &[u8]) -> String {
+    pub fn describe(&self, part: usize, key: &[u8]) -> String {
         self.parts[part].describe(key)
     }
 }

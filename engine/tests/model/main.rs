@@ -14,6 +14,7 @@ mod support;
 mod blobs;
 mod caller;
 mod files;
+mod groups;
 mod session;
 mod simulated;
 mod tally;

@@ -3,8 +3,8 @@
 
 use isotherm::api::edit::Edit;
 use isotherm::{
-    Action, Bucket, BucketOptions, Completion, Durability, ErrorKind, OpMemory, Operation,
-    PutOptions, Result, Scope, Store, Version,
+    Action, Batch, Bucket, BucketOptions, Completion, Condition, Durability, ErrorKind, OpMemory,
+    Operation, PutOptions, Result, Scope, Store, Version,
 };
 
 /// How a caller waits.
@@ -51,8 +51,9 @@ impl Session {
         key: &[u8],
         edit: Edit<'_>,
         level: Option<Durability>,
+        condition: Condition,
     ) -> Result<(Option<Version>, Option<u64>)> {
-        let options = PutOptions { durability: level, ..PutOptions::default() };
+        let options = PutOptions { durability: level, condition };
         if is_queued(key) {
             let action = match edit {
                 Edit::Replace(_) => Action::Put,
@@ -79,6 +80,40 @@ impl Session {
             Edit::Append(data) => bucket.append_with(key, data, options).map(|at| (None, Some(at))),
             Edit::Truncate(len) => bucket.truncate_with(key, len, options).map(|v| (Some(v), None)),
             Edit::Delete => bucket.delete_with(key, options).map(|()| (None, None)),
+        }
+    }
+
+    pub async fn commit(
+        &self,
+        batch: &Batch<'_>,
+        level: Option<Durability>,
+    ) -> Result<Vec<Version>> {
+        match self.mode {
+            Mode::Blocking => self.store.commit(batch, level),
+            Mode::Futures => self.store.commit_async(batch, level).await,
+        }
+    }
+
+    pub async fn copy(
+        &self,
+        (from, key): (&Bucket, &[u8]),
+        (to, to_key): (&Bucket, &[u8]),
+        goes: bool,
+        level: Option<Durability>,
+    ) -> Result<Version> {
+        let options = PutOptions { durability: level, ..PutOptions::default() };
+        match (self.mode, goes) {
+            (Mode::Blocking, true) => from.rename(key, to, to_key, options),
+            (Mode::Blocking, false) => from.copy(key, to, to_key, options),
+            (Mode::Futures, true) => from.rename_async(key, to, to_key, options).await,
+            (Mode::Futures, false) => from.copy_async(key, to, to_key, options).await,
+        }
+    }
+
+    pub async fn get_many(&self, blobs: &[(&Bucket, &[u8])]) -> Result<Vec<Result<Vec<u8>>>> {
+        match self.mode {
+            Mode::Blocking => self.store.get_many(blobs),
+            Mode::Futures => self.store.get_many_async(blobs).await,
         }
     }
 
