@@ -35,6 +35,18 @@ pub enum Event {
     FlushIntent { thread: u64 },
     /// That flush has returned.
     FlushAck { thread: u64 },
+    /// All keys of a group are about to get this stamp.
+    GroupIntent { group: u64, stamp: u64 },
+    /// They have.
+    GroupAck { group: u64, stamp: u64 },
+    /// The stamp that an open has found.
+    GroupFound { group: u64, stamp: u64 },
+    /// The wandering blob of a group is about to get its next name.
+    WandererIntent { group: u64 },
+    /// It is there.
+    WandererAck { group: u64, at: u64 },
+    /// Where an open has found it.
+    WandererFound { group: u64, at: u64 },
     /// Counters so far.
     Stats { cleanings: u64, demotions: u64, batches: u64 },
     /// A clean close has returned.
@@ -92,6 +104,12 @@ fn encode(event: Event) -> String {
         Event::Stats { cleanings, demotions, batches } => {
             put("stats", &[cleanings, demotions, batches])
         }
+        Event::GroupIntent { group, stamp } => put("group", &[group, stamp]),
+        Event::GroupAck { group, stamp } => put("group_ack", &[group, stamp]),
+        Event::GroupFound { group, stamp } => put("group_found", &[group, stamp]),
+        Event::WandererIntent { group } => put("wanderer", &[group]),
+        Event::WandererAck { group, at } => put("wanderer_ack", &[group, at]),
+        Event::WandererFound { group, at } => put("wanderer_found", &[group, at]),
         Event::Closed => put("closed", &[]),
     }
     line.push('\n');
@@ -120,6 +138,12 @@ fn decode(line: &str) -> Event {
         "flush" => Event::FlushIntent { thread: n[0] },
         "flushed" => Event::FlushAck { thread: n[0] },
         "stats" => Event::Stats { cleanings: n[0], demotions: n[1], batches: n[2] },
+        "group" => Event::GroupIntent { group: n[0], stamp: n[1] },
+        "group_ack" => Event::GroupAck { group: n[0], stamp: n[1] },
+        "group_found" => Event::GroupFound { group: n[0], stamp: n[1] },
+        "wanderer" => Event::WandererIntent { group: n[0] },
+        "wanderer_ack" => Event::WandererAck { group: n[0], at: n[1] },
+        "wanderer_found" => Event::WandererFound { group: n[0], at: n[1] },
         "closed" => Event::Closed,
         _ => panic!("a line of the journal is no event: {line}"),
     }

@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod groups;
 mod journal;
 mod oracle;
 mod parent;

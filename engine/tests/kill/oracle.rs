@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use isotherm::Durability;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::groups::{ABSENT, NAMES, TORN};
 use crate::journal::{Event, Kind};
 use crate::support::content::Content;
 
@@ -28,8 +29,20 @@ pub struct Oracle {
     pending: BTreeMap<u64, (u64, Durability)>,
     /// Per thread that flushes: how many states of each key the flush covers.
     flushing: BTreeMap<u64, BTreeMap<u64, usize>>,
+    /// What changes together only, by group.
+    groups: BTreeMap<u64, Together>,
     /// Acknowledgements that promise something.
     pub promises: u64,
+}
+
+/// Of one group: what was acknowledged last, and whether the next is under way.
+#[derive(Default)]
+struct Together {
+    stamp: u64,
+    stamp_wanted: u64,
+    /// `None`: the wandering blob has not been made.
+    at: Option<u64>,
+    wandering: bool,
 }
 
 impl Oracle {
@@ -110,9 +123,32 @@ impl Oracle {
                     key.forget_before(key.acknowledged);
                 }
             }
+            Event::GroupIntent { group, stamp } => self.group(group).stamp_wanted = stamp,
+            Event::GroupAck { group, stamp } => {
+                self.promises += 1;
+                self.group(group).stamp = stamp;
+            }
+            Event::GroupFound { group, stamp } => self.group(group).settle_stamp(stamp)?,
+            Event::WandererIntent { group } => self.group(group).wandering = true,
+            Event::WandererAck { group, at } => {
+                self.promises += 1;
+                let group = self.group(group);
+                (group.at, group.wandering) = (Some(at), false);
+            }
+            Event::WandererFound { group, at } => self.group(group).settle_place(at)?,
             Event::Opened | Event::Reported | Event::Stats { .. } => {}
         }
         Ok(())
+    }
+
+    fn group(&mut self, group: u64) -> &mut Together {
+        self.groups.entry(group).or_default()
+    }
+
+    /// What the store has of a group, found by another open.
+    pub fn settle_group(&mut self, group: u64, stamp: u64, at: u64) -> Result<(), String> {
+        self.group(group).settle_stamp(stamp)?;
+        self.group(group).settle_place(at)
     }
 
     /// A later promise about the key is worth more than what a flush under way will say.
@@ -135,6 +171,30 @@ impl Oracle {
         };
         let state = known.states.swap_remove(at);
         *known = Key { states: vec![state], acknowledged: 1 };
+        Ok(())
+    }
+}
+
+impl Together {
+    fn settle_stamp(&mut self, found: u64) -> Result<(), String> {
+        let (least, most) = (self.stamp, self.stamp_wanted.max(self.stamp));
+        if found == TORN {
+            return Err(format!("half of a batch shows, of stamp {least} to {most}"));
+        }
+        if !(least..=most).contains(&found) {
+            return Err(format!("a group has stamp {found}, not {least} to {most}"));
+        }
+        (self.stamp, self.stamp_wanted) = (found, found);
+        Ok(())
+    }
+
+    fn settle_place(&mut self, found: u64) -> Result<(), String> {
+        let next = self.at.map_or(0, |at| (at + 1) % NAMES);
+        let may = [self.at.unwrap_or(ABSENT), if self.wandering { next } else { TORN }];
+        if found == TORN || !may.contains(&found) {
+            return Err(format!("a renamed blob is at {found:#x}, not at one of {may:x?}"));
+        }
+        (self.at, self.wandering) = ((found != ABSENT).then_some(found), false);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use isotherm::config::IoChoice;
 use isotherm::{ErrorKind, ScanRange};
 
+use crate::groups;
 use crate::journal::{self, Event};
 use crate::oracle::Oracle;
 use crate::support::backend;
@@ -179,6 +180,10 @@ fn compare(directory: &Path, io: IoChoice, oracle: &mut Oracle) -> Result<(), St
                 return Err(format!("key {key}: expected and found lengths {lengths:?}"));
             }
         }
+    }
+    for group in 0..groups::GROUPS {
+        let found = (groups::found_stamp(&store, group), groups::found_name(&store, group));
+        oracle.settle_group(group, found.0, found.1)?;
     }
     expected.sort();
     let listed: Vec<Vec<u8>> =

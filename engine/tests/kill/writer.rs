@@ -8,6 +8,7 @@ use isotherm::config::{Config, IoChoice, Tier};
 use isotherm::{Bucket, Durability, ErrorKind, PutOptions, Scope, Store};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::groups;
 use crate::journal::{Event, Journal, Kind};
 use crate::support::backend;
 use crate::support::content::fill;
@@ -104,6 +105,7 @@ pub fn run(order: &str) {
         };
         journal.note(Event::Found { key: *key, value });
     }
+    groups::report(&store, &journal);
     journal.note(Event::Reported);
     let start = Instant::now();
     let stop = AtomicBool::new(false);
@@ -116,6 +118,11 @@ pub fn run(order: &str) {
                     step(store, bucket, journal, thread, &mut rng);
                 }
             });
+        }
+        for group in 0..groups::GROUPS {
+            let (store, journal, stop) = (&store, &journal, &stop);
+            let mut rng = Rng::new(order.seed ^ order.number << 8 ^ (100 + group));
+            scope.spawn(move || groups::run(store, journal, group, stop, &mut rng));
         }
         while order.close_after_ms == 0
             || start.elapsed() < Duration::from_millis(order.close_after_ms)
