@@ -3,6 +3,7 @@
 pub mod cold;
 pub mod dram;
 pub mod durable;
+pub mod group;
 pub mod idle;
 pub mod open;
 pub mod stream;
