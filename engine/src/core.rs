@@ -10,6 +10,7 @@ use crate::buckets::Buckets;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Gate, Pass};
 use crate::index::Index;
+use crate::index::attributes::SharedAttributes;
 use crate::index::entry::Entry;
 use crate::index::extents::Extent;
 use crate::index::pages::PageRef;
@@ -484,6 +485,8 @@ pub struct Commit {
     pub version: Version,
     /// The new state.
     pub change: Change,
+    /// Its attributes.
+    pub attributes: Option<Arc<SharedAttributes>>,
     /// Who sent it.
     pub origin: Origin,
 }
@@ -498,7 +501,7 @@ impl Commit {
     pub fn new_buffers(&mut self) -> &mut [NewBuffer] {
         match &mut self.change {
             Change::Put { buffers, .. } => buffers,
-            Change::Paged { .. } | Change::Delete => &mut [],
+            Change::Paged { .. } | Change::Attributes { .. } | Change::Delete => &mut [],
         }
     }
 }
@@ -540,6 +543,11 @@ pub enum Change {
         splice: Option<PagedSplice>,
         /// Keep the new ones of these pages.
         holds: Vec<Arc<PageHold>>,
+    },
+    /// The value is that of the logged predecessor.
+    Attributes {
+        /// The version it applies to.
+        base: Version,
     },
 }
 

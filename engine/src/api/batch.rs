@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::api::admission::{Reservation, check_index_room};
+use crate::api::attributes::AttributeChanges;
 use crate::api::bucket::Bucket;
 use crate::api::change::{Claim, answered, claim, device_bytes_of, prepare};
 use crate::api::edit::{Changed, Condition, Edit};
@@ -41,6 +42,7 @@ enum StepAction<'a> {
     Append(Cow<'a, [u8]>),
     Truncate(u64),
     Delete,
+    Attributes(AttributeChanges),
     /// Only the condition counts.
     Require,
 }
@@ -53,6 +55,7 @@ impl StepAction<'_> {
             StepAction::Append(bytes) => Edit::Append(bytes),
             StepAction::Truncate(len) => Edit::Truncate(*len),
             StepAction::Delete => Edit::Delete,
+            StepAction::Attributes(changes) => Edit::Attributes(changes),
             StepAction::Require => return None,
         })
     }
@@ -103,6 +106,16 @@ impl<'a> Batch<'a> {
     /// Removes the blob.
     pub fn delete(&mut self, bucket: &Bucket, key: &[u8]) -> &mut Self {
         self.add(bucket, key, StepAction::Delete)
+    }
+
+    /// Changes attributes and score of the blob.
+    pub fn set_attributes(
+        &mut self,
+        bucket: &Bucket,
+        key: &[u8],
+        changes: AttributeChanges,
+    ) -> &mut Self {
+        self.add(bucket, key, StepAction::Attributes(changes))
     }
 
     /// Changes nothing of the blob: the batch takes place only if this holds of it.

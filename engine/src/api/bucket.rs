@@ -14,6 +14,7 @@ use crate::api::held;
 use crate::api::memory::{self, Outcome};
 use crate::api::read::{self, Got, Reader};
 use crate::api::scan::{Cursor, ScanItem, ScanRange};
+use crate::api::scan_by::AttributeItem;
 use crate::buckets::BucketState;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result, fail};
@@ -55,7 +56,7 @@ impl From<Condition> for PutOptions {
 }
 
 /// What is known of a blob.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BlobStat {
     /// Bytes of the value.
     pub len: u64,
@@ -63,6 +64,10 @@ pub struct BlobStat {
     pub version: Version,
     /// Buffers that the value is made of.
     pub buffers: u64,
+    /// The score that its user has given it.
+    pub score: Option<f32>,
+    /// How many attributes it has.
+    pub attributes: u64,
 }
 
 /// What is known of a bucket.
@@ -127,7 +132,7 @@ impl Bucket {
         self.state.check_alive()
     }
 
-    fn wait<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(super) fn wait<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
         self.core.runtime.block_on(operation)
     }
 
@@ -329,7 +334,19 @@ impl Bucket {
     fn check_edit(&self, key: &[u8], edit: Edit<'_>, options: PutOptions) -> Result<Durability> {
         self.check_bounds(key, edit)?;
         self.core.check_writable()?;
-        self.level(options)
+        let level = self.level(options)?;
+        match edit {
+            Edit::Attributes(_) => self.logged_level(level),
+            _ => Ok(level),
+        }
+    }
+
+    /// The level of a change that the log must know.
+    fn logged_level(&self, level: Durability) -> Result<Durability> {
+        if !self.core.is_persistent() {
+            fail!(Unsupported, "a store with DRAM alone keeps no attributes; add a tier");
+        }
+        Ok(level.max(Durability::Written))
     }
 
     /// Refuses a change whose arguments are out of bounds.
@@ -338,6 +355,9 @@ impl Bucket {
         let len = edit.data().len();
         if len as u64 > VALUE_LEN_MAX {
             fail!(InvalidArgument, "a value has at most {VALUE_LEN_MAX} bytes, this one has {len}");
+        }
+        if let Edit::Attributes(changes) = edit {
+            return changes.check();
         }
         // What is too far out is so whatever the present length.
         edit.effect(0).map(drop)
@@ -559,6 +579,12 @@ impl Bucket {
                 len: entry.visible.len,
                 version: entry.visible.version,
                 buffers: entry.visible.extent_count(),
+                score: entry.visible.attributes.as_ref().and_then(|shared| shared.score()),
+                attributes: entry
+                    .visible
+                    .attributes
+                    .as_ref()
+                    .map_or(0, |shared| shared.count() as u64),
             }),
             None => Err(change::not_found(&self.state, key)),
         }
@@ -633,6 +659,19 @@ impl Bucket {
         self.core.check_open()?;
         self.state.check_alive()?;
         Ok(self.state.keys.page(from, to, limit))
+    }
+
+    /// What a scan by an attribute says of a blob that has it.
+    pub(super) fn item_by(&self, key: &[u8], attribute: &str) -> Option<AttributeItem> {
+        let hash = self.core.index.hash(self.state.id, key);
+        let state = {
+            let mut stripe = self.core.index.lock(hash);
+            let entry = stripe.get(hash, self.state.id, key)?;
+            (entry.visible.len, entry.visible.version, entry.visible.attributes.clone()?)
+        };
+        let (len, version, attributes) = state;
+        let value = attributes.get(attribute)?;
+        Some(AttributeItem { key: key.into(), value, len, version })
     }
 
     pub(crate) fn item(&self, key: &[u8]) -> Option<ScanItem> {

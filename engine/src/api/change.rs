@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::api::admission::{Reservation, check_index_room, device_bytes};
+use crate::api::attributes;
 use crate::api::edit::{Changed, Condition, Edit, pieces};
 use crate::api::held::{self, Held};
 use crate::api::paged;
@@ -23,6 +24,7 @@ use crate::core::{
 };
 use crate::engine::flush_everything;
 use crate::error::{Error, ErrorKind, Result, fail};
+use crate::index::attributes::SharedAttributes;
 use crate::index::extents::{self, Extent};
 use crate::index::state::{BlobState, Buffer, Checks, Value, checksums};
 use crate::io::wait::{Receiver, oneshot};
@@ -53,6 +55,8 @@ pub(super) struct Claim<'a> {
     /// to wait for room. Until the change is logged only the places of its buffers change: the
     /// organizer moves them, a write-behind under way ends.
     pub(super) before: BlobState,
+    /// The attributes of the state after, if there is a blob then.
+    pub(super) attributes: Option<Arc<SharedAttributes>>,
     /// Whether a write-behind of the key is under way.
     pub(super) writing_behind: bool,
     /// Who reads the predecessor's bytes from devices.
@@ -96,12 +100,17 @@ impl<'a> Claim<'a> {
 
     /// The change, for the log's owner.
     pub(super) fn commit(&self, change: Change) -> Commit {
+        let attributes = match change {
+            Change::Delete => None,
+            _ => self.attributes.clone(),
+        };
         Commit {
             hash: self.hash,
             bucket: self.bucket.id,
             key: self.key.clone(),
             version: self.version,
             change,
+            attributes,
             origin: Origin::Claimed,
         }
     }
@@ -144,6 +153,7 @@ pub(super) async fn claim<'a>(
                     key: entry.key.clone(),
                     version,
                     before: entry.visible.clone(),
+                    attributes: entry.visible.attributes.clone(),
                     writing_behind: entry.writing_behind,
                     reader,
                     inline_left: INLINE_RECORD_MAX,
@@ -251,6 +261,9 @@ pub(super) async fn prepare(
     let (bucket, before) = (claim.bucket, &claim.before);
     if edit.wants_blob() && !before.exists() {
         return Err(not_found(bucket, &claim.key));
+    }
+    if let Edit::Attributes(changes) = edit {
+        return Ok(attributes::prepare(core, claim, changes).await?.map(|change| (change, 0)));
     }
     let (cut, len) = edit.effect(before.len)?;
     let offset = if matches!(edit, Edit::Replace(_)) { 0 } else { cut.start };

@@ -1,5 +1,5 @@
 //! A blob under another name: copies and renames. The two share their buffers, which nobody ever
-//! changes: a later change of either leaves the other as it is.
+//! changes: a later change of either leaves the other as it is. Attributes go along.
 //!
 //! A lone buffer moves to the buffer table first (a Share record). What no device has yet is written
 //! for the target alone.
@@ -51,6 +51,7 @@ pub(super) async fn copy(
     }
     options.condition.check(to.0.name(), to.1, to_claim.before.present())?;
     let version = to_claim.version;
+    to_claim.attributes = from_claim.before.attributes.clone();
     let (shared, change) = share(core, &from_claim, &mut to_claim).await?;
     let mut members: Vec<Member> = shared.into_iter().map(Member::Share).collect();
     members.push(Member::Blob(to_claim.commit(change)));

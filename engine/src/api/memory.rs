@@ -329,7 +329,12 @@ fn publish(
             },
         };
         version = core.next_version();
-        old = entry.set_visible(BlobState { version, len, value }, &core.space);
+        let attributes = match edit {
+            Edit::Delete => None,
+            _ => entry.visible.attributes.clone(),
+        };
+        let state = BlobState { version, len, value, attributes };
+        old = entry.set_visible(state, &core.space);
         bucket.note_change(&entry.key, &old, &entry.visible);
         entry.heat = entry.heat.touched(now);
         match (staged.head, ranges.is_empty()) {

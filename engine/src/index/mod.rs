@@ -1,6 +1,6 @@
 //! The index: key -> blob, extent maps, ordered keys, the buffer table. No I/O.
 //!
-//! * [`entry`]: one key. [`state`]: one version of a blob. [`extents`]: maps as values.
+//! * [`entry`]: one key. [`state`]: one version of a blob, [`attributes`]: those of it. [`extents`]: maps as values.
 //! * [`pages`]: lists of page references, likewise. [`table`] and `row`: buffers by id. [`ordered`]: keys in
 //!   order.
 //!
@@ -8,6 +8,7 @@
 //! of the DRAM directory. No stripe lock is held across a copy, a wait, I/O or a hook. Locks nest
 //! downwards only: stripe, ordered map, table shard, free list.
 
+pub mod attributes;
 pub mod entry;
 pub mod extents;
 pub mod ordered;
@@ -29,6 +30,7 @@ use crate::tier::dram::{DirStripe, Dram};
 use crate::types::BucketId;
 
 /// Memory that the engine may use, and the part that index and table use.
+#[derive(Debug)]
 pub struct MemoryBudget {
     limit_bytes: i64,
     index_bytes: AtomicI64,
@@ -207,7 +209,7 @@ impl Index {
     }
 
     /// Memory of index and table.
-    pub fn budget(&self) -> &MemoryBudget {
+    pub fn budget(&self) -> &Arc<MemoryBudget> {
         &self.budget
     }
 

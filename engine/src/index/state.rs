@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Result, fail};
+use crate::index::attributes::SharedAttributes;
 use crate::index::extents::Extent;
 use crate::index::table::BufferTable;
 use crate::limits::CHECK_BLOCK;
@@ -210,12 +211,14 @@ pub struct BlobState {
     pub len: u64,
     /// Where they are.
     pub value: Value,
+    /// What its user has said of it.
+    pub attributes: Option<Arc<SharedAttributes>>,
 }
 
 impl BlobState {
     /// No blob, as of this version.
     pub fn absent(version: Version) -> BlobState {
-        BlobState { version, len: 0, value: Value::Absent }
+        BlobState { version, len: 0, value: Value::Absent, attributes: None }
     }
 
     /// Whether there is a blob.

@@ -26,6 +26,8 @@ pub struct Publish {
     key: Arc<[u8]>,
     /// The DRAM copy to publish with it.
     dram: Option<DramImage>,
+    /// The DRAM copy there is, is one of the new state too.
+    value_stays: bool,
 }
 
 /// An acknowledgement that may have to wait for the watermark.
@@ -151,7 +153,8 @@ pub fn fail(core: &Core, effect: Effect, error: &Error) {
 
 /// The logged state changes. Returns what is to be published, where a claim waits for that.
 fn apply_commit(core: &Core, commit: Commit) -> Option<Publish> {
-    let Commit { hash, bucket, key, version, change, origin } = commit;
+    let Commit { hash, bucket, key, version, change, attributes, origin } = commit;
+    let value_stays = matches!(change, Change::Attributes { .. });
     let mut dram = None;
     // New pages: held until the blob's map counts on them.
     let mut _holds = Vec::new();
@@ -167,19 +170,25 @@ fn apply_commit(core: &Core, commit: Commit) -> Option<Publish> {
                 for new in buffers.iter().filter(|new| matches!(new.source, Source::Inherited)) {
                     entry.hand_over_lone(new.buffer.id, &core.table);
                 }
-                BlobState { version, len, value: value_of(core, len, extents, buffers) }
+                let value = value_of(core, len, extents, buffers);
+                BlobState { version, len, value, attributes }
             }
             Change::Paged { len, pages, holds, .. } => {
                 _holds = holds;
                 let map = PagedMap::new(pages, &core.table);
-                BlobState { version, len, value: Value::Paged(Arc::new(map)) }
+                let value = Value::Paged(Arc::new(map));
+                BlobState { version, len, value, attributes }
+            }
+            Change::Attributes { .. } => {
+                let BlobState { len, value, .. } = entry.logged_state()?.clone();
+                BlobState { version, len, value, attributes }
             }
         };
         old = entry.set_logged(state, &core.space);
     }
     drop(old);
     match origin {
-        Origin::Claimed => Some(Publish { hash, bucket, key, dram }),
+        Origin::Claimed => Some(Publish { hash, bucket, key, dram, value_stays }),
         Origin::Behind(slots) => {
             finish_behind(core, hash, bucket, &key, version, &slots);
             None
@@ -321,7 +330,7 @@ fn publish_all(core: &Core, all: Vec<Publish>) {
 
 /// Returns the state that nobody sees any more.
 fn publish_in(core: &Core, stripe: &mut StripeInner, publish: Publish) -> Option<BlobState> {
-    let Publish { hash, bucket, key, dram } = publish;
+    let Publish { hash, bucket, key, dram, value_stays } = publish;
     let (entry, dir) = stripe.get_with_dir(hash, bucket, &key);
     let entry = entry?;
     let old = entry.publish(&core.space);
@@ -335,6 +344,7 @@ fn publish_in(core: &Core, stripe: &mut StripeInner, publish: Publish) -> Option
             let head = PublishHead { head, hash, bucket, key, version, len, ranges };
             core.dram.publish(dir, &head);
         }
+        None if value_stays => core.dram.renew(dir, hash, bucket, &key, new.version),
         None => drop(core.dram.remove(dir, hash, bucket, &key)),
     }
     core.index.remove_if_vacant(stripe, hash, bucket, &key);

@@ -345,6 +345,7 @@ async fn write_snapshot(
         key: snapshot.key,
         version,
         change,
+        attributes: snapshot.state.attributes.clone(),
         origin: Origin::Behind(slots),
     };
     core.shards[0].push(Request::Commit(Box::new(commit), Durability::Written, reply)).await;

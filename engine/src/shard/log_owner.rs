@@ -388,17 +388,23 @@ impl LogOwner {
 fn part_of(commit: &mut Commit) -> Part {
     let (bucket, version) = (commit.bucket, commit.version);
     let key: Box<[u8]> = (*commit.key).into();
+    let attributes = commit.attributes.as_ref().map(|shared| (**shared).clone());
     match &mut commit.change {
         Change::Delete => Part::of(Record::Delete { bucket, key, version }),
         Change::Put { len, extents, buffers, .. } => {
             let (defs, payloads) = definitions(buffers);
             let (len, extents) = (*len, extents.clone());
-            let record = Record::Put { bucket, key, version, len, extents, buffers: defs };
+            let record =
+                Record::Put { bucket, key, version, len, extents, buffers: defs, attributes };
             Part { record, payloads }
         }
         Change::Paged { len, pages, .. } => {
             let (len, pages, cut) = (*len, pages.clone(), 0..VALUE_LEN_MAX);
-            Part::of(Record::Paged { bucket, key, base: None, version, len, cut, pages })
+            let base = None;
+            Part::of(Record::Paged { bucket, key, base, version, len, cut, pages, attributes })
+        }
+        Change::Attributes { base } => {
+            Part::of(Record::Attributes { bucket, key, base: *base, version, attributes })
         }
     }
 }

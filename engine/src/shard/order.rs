@@ -2,6 +2,7 @@
 //! place is fixed.
 
 use crate::core::{Change, Commit, Member, Share, Source};
+use crate::error::{Error, ErrorKind};
 use crate::index::state::{Buffer, Checks};
 use crate::log::record::Record;
 use crate::shard::apply;
@@ -75,6 +76,11 @@ impl LogOwner {
 
     /// Whether the record still makes sense after all that precede it in the log.
     fn check(&self, mut item: Queued) -> Option<Queued> {
+        if !item.effect.commits().all(|commit| self.has_its_value(commit)) {
+            let message = "a change of attributes keeps a value that is not logged";
+            apply::fail(self.core(), item.effect, &Error::new(ErrorKind::Internal, message));
+            return None;
+        }
         item.checked = true;
         let Queued { first, more, effect, .. } = &mut item;
         match effect {
@@ -118,6 +124,14 @@ impl LogOwner {
         Some(item)
     }
 
+    /// Whether the log has the value that a change of attributes keeps. Its key is claimed, so it does;
+    /// a record without it would make the store unreadable.
+    fn has_its_value(&self, commit: &Commit) -> bool {
+        let Change::Attributes { base } = commit.change else { return true };
+        self.appended_version(commit).is_none()
+            && apply::logged_version(self.core(), commit) == Some(base)
+    }
+
     fn appended_version(&self, commit: &Commit) -> Option<Version> {
         self.appended.borrow().get(&(commit.bucket, commit.key.clone())).copied()
     }
@@ -131,7 +145,8 @@ impl LogOwner {
         self.appended.borrow_mut().insert(key, commit.version);
     }
 
-    /// Uses the difference instead of the whole map where the log holds exactly its base.
+    /// Uses the difference instead of the whole map where the log holds exactly its base. Its
+    /// attributes are those of the base.
     fn shorten(&self, record: &mut Record, commit: &mut Commit, in_flight: Option<Version>) {
         let is_base = |base: Version| {
             in_flight.is_none() && apply::logged_version(self.core(), commit) == Some(base)
@@ -155,12 +170,13 @@ impl LogOwner {
                 };
             }
             (
-                Record::Paged { base, cut, pages, .. },
+                Record::Paged { base, cut, pages, attributes, .. },
                 Change::Paged { splice: Some(splice), .. },
             ) => {
                 *base = Some(splice.base);
                 *cut = splice.cut.clone();
                 *pages = splice.pages.clone();
+                *attributes = None;
             }
             _ => {}
         }
@@ -168,7 +184,7 @@ impl LogOwner {
         match &mut commit.change {
             Change::Put { splice, .. } => *splice = None,
             Change::Paged { splice, .. } => *splice = None,
-            Change::Delete => {}
+            Change::Attributes { .. } | Change::Delete => {}
         }
     }
 
