@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::buckets::Buckets;
+use crate::buckets::{Buckets, Whole};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Gate, Pass};
 use crate::index::Index;
@@ -37,6 +37,7 @@ use crate::types::{
     BatchSeq, BucketId, BufferId, Durability, Epoch, Location, SlotId, TierId, TierSegment, Uuid,
     Version,
 };
+use crate::usage::Hold;
 
 /// Bytes that shards may hold for callers that read many buffers.
 const READS_BYTES_MAX: usize = 32 << 20;
@@ -398,8 +399,8 @@ pub enum Request {
     Release(ReleaseRequest),
     /// Log a move of a buffer, if it still is where it was. Shard 0.
     Move(MoveRequest),
-    /// Log a change of the list of buckets. Shard 0.
-    Bucket(Record, Sender<Result<()>>),
+    /// Log a change of the list of buckets, or of a whole one. Shard 0.
+    Bucket(Record, Option<Whole>, Sender<Result<()>>),
     /// Log that a segment was opened. Shard 0. Not answered: what names the segment follows it.
     SegmentOpened(TierSegment, u32, SegmentKind),
     /// Make everything acknowledged durable. Shard 0.
@@ -487,6 +488,9 @@ pub struct Commit {
     pub change: Change,
     /// Its attributes.
     pub attributes: Option<Arc<SharedAttributes>>,
+    /// The growth of its bucket that is set aside until the change is visible; of a group's changes
+    /// in one bucket, the first has it.
+    pub hold: Option<Hold>,
     /// Who sent it.
     pub origin: Origin,
 }
@@ -549,6 +553,17 @@ pub enum Change {
         /// The version it applies to.
         base: Version,
     },
+}
+
+impl Change {
+    /// The length of the value after it; `None`: there is no blob.
+    pub fn len_after(&self, before: &BlobState) -> Option<u64> {
+        match self {
+            Change::Delete => None,
+            Change::Put { len, .. } | Change::Paged { len, .. } => Some(*len),
+            Change::Attributes { .. } => Some(before.len),
+        }
+    }
 }
 
 /// A change of a paged map as a difference.

@@ -27,6 +27,7 @@ pub mod store;
 mod testing;
 pub mod tier;
 pub mod types;
+mod usage;
 
 /// So that the README's code compiles.
 #[cfg(doctest)]

@@ -14,12 +14,12 @@ use crate::api::held;
 use crate::api::memory::{self, Outcome};
 use crate::api::read::{self, Got, Reader};
 use crate::api::scan::{Cursor, ScanItem, ScanRange};
-use crate::api::scan_by::AttributeItem;
 use crate::buckets::BucketState;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::io::runtime::Nanos;
 use crate::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
+use crate::store::BucketOptions;
 use crate::tier::dram::DramGet;
 use crate::types::{BucketId, BufferId, Durability, Place, TierId, TierKind, Version};
 
@@ -77,6 +77,8 @@ pub struct BucketStat {
     pub blobs: u64,
     /// Bytes of their values.
     pub bytes: u64,
+    /// Its defaults and quotas.
+    pub options: BucketOptions,
 }
 
 /// Where a slice of a value lies.
@@ -121,8 +123,8 @@ impl Bucket {
     }
 
     /// The bucket's name.
-    pub fn name(&self) -> &[u8] {
-        &self.state.name
+    pub fn name(&self) -> Arc<[u8]> {
+        self.state.name()
     }
 
     #[inline]
@@ -258,7 +260,7 @@ impl Bucket {
     ) -> Result<Changed> {
         let level = self.check_edit(key, edit, options)?;
         let _operation = self.core.begin_operation()?;
-        let _change = self.state.begin_change()?;
+        let _change = self.state.begin_change().await?;
         let (counters, runtime) = (&self.core.counters, &self.core.runtime);
         if level == Durability::Memory {
             let start = counters.memory_puts.is_sampled(SAMPLE).then(|| runtime.now());
@@ -320,7 +322,7 @@ impl Bucket {
                 return Ok(None);
             }
             let _operation = self.core.begin_operation()?;
-            let _change = self.state.begin_change()?;
+            let _change = self.state.begin_change().await?;
             self.edit_in_dram(key, edit, options.condition).await
         };
         match pin!(at_once).poll(&mut Context::from_waker(Waker::noop())) {
@@ -377,7 +379,7 @@ impl Bucket {
 
     /// The level of changes that name none.
     pub(super) fn default_level(&self) -> Durability {
-        self.state.options.durability.unwrap_or(self.core.settings.durability)
+        self.state.durability().unwrap_or(self.core.settings.durability)
     }
 
     pub(super) fn level(&self, options: PutOptions) -> Result<Durability> {
@@ -603,7 +605,8 @@ impl Bucket {
     pub fn bucket_stat(&self) -> Result<BucketStat> {
         self.core.check_open()?;
         self.state.check_alive()?;
-        Ok(BucketStat { blobs: self.state.blob_count(), bytes: self.state.byte_count() })
+        let (blobs, bytes) = (self.state.usage.blobs(), self.state.usage.bytes());
+        Ok(BucketStat { blobs, bytes, options: self.state.options().into() })
     }
 
     /// Lists blobs in the order of their keys.
@@ -659,19 +662,6 @@ impl Bucket {
         self.core.check_open()?;
         self.state.check_alive()?;
         Ok(self.state.keys.page(from, to, limit))
-    }
-
-    /// What a scan by an attribute says of a blob that has it.
-    pub(super) fn item_by(&self, key: &[u8], attribute: &str) -> Option<AttributeItem> {
-        let hash = self.core.index.hash(self.state.id, key);
-        let state = {
-            let mut stripe = self.core.index.lock(hash);
-            let entry = stripe.get(hash, self.state.id, key)?;
-            (entry.visible.len, entry.visible.version, entry.visible.attributes.clone()?)
-        };
-        let (len, version, attributes) = state;
-        let value = attributes.get(attribute)?;
-        Some(AttributeItem { key: key.into(), value, len, version })
     }
 
     pub(crate) fn item(&self, key: &[u8]) -> Option<ScanItem> {

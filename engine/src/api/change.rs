@@ -34,6 +34,7 @@ use crate::shard::apply::release_claim;
 use crate::tier::dram::{DirRange, Dram, Fresh};
 use crate::tier::written::WrittenBytes;
 use crate::types::{BufferId, Durability, Location, TierId, Version};
+use crate::usage::Hold;
 
 /// Slices of buffers that one buffer's span of a value may be made of; beyond, it is rewritten.
 pub const SLICES_PER_SPAN_MAX: usize = 32;
@@ -63,6 +64,8 @@ pub(super) struct Claim<'a> {
     pub(super) reader: Reader<'a>,
     /// Bytes that may still ride in the batch: it must fit a log segment.
     pub(super) inline_left: usize,
+    /// The growth of the bucket that the change has set aside.
+    pub(super) hold: Option<Hold>,
     /// Device space for what is written beside the caller's bytes.
     reserved: Vec<Reservation<'a>>,
     armed: bool,
@@ -99,7 +102,7 @@ impl<'a> Claim<'a> {
     }
 
     /// The change, for the log's owner.
-    pub(super) fn commit(&self, change: Change) -> Commit {
+    pub(super) fn commit(&mut self, change: Change) -> Commit {
         let attributes = match change {
             Change::Delete => None,
             _ => self.attributes.clone(),
@@ -111,6 +114,7 @@ impl<'a> Claim<'a> {
             version: self.version,
             change,
             attributes,
+            hold: self.hold.take(),
             origin: Origin::Claimed,
         }
     }
@@ -157,6 +161,7 @@ pub(super) async fn claim<'a>(
                     writing_behind: entry.writing_behind,
                     reader,
                     inline_left: INLINE_RECORD_MAX,
+                    hold: None,
                     reserved: Vec::new(),
                     armed: true,
                 });
@@ -201,7 +206,8 @@ pub async fn change(
         bytes => Some(Reservation::take(core, bytes).await?),
     };
     let mut claim = claim(core, bucket, key, reader).await?;
-    condition.check(&bucket.name, key, claim.before.present())?;
+    condition.check(bucket, key, claim.before.present())?;
+    claim.set_aside(edit)?;
     let Some((change, offset)) = prepare(core, &mut claim, edit).await? else {
         // Nothing to log, but what is there may be of Memory level, or not flushed: the level is
         // promised all the same.
@@ -282,7 +288,8 @@ pub(super) async fn prepare(
 /// The error of a missing blob.
 pub fn not_found(bucket: &BucketState, key: &[u8]) -> Error {
     let key = String::from_utf8_lossy(key);
-    let bucket = String::from_utf8_lossy(&bucket.name);
+    let bucket = bucket.name();
+    let bucket = String::from_utf8_lossy(&bucket);
     Error::new(ErrorKind::NotFound, format!("there is no blob {key:?} in bucket {bucket:?}"))
 }
 

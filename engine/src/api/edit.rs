@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::api::attributes::AttributeChanges;
+use crate::buckets::BucketState;
 use crate::error::{Result, fail};
 use crate::limits::VALUE_LEN_MAX;
 use crate::types::Version;
@@ -41,7 +42,7 @@ pub enum Condition {
 
 impl Condition {
     /// Whether it holds of a blob's version; `None`: there is no blob.
-    pub fn check(self, bucket: &[u8], key: &[u8], found: Option<Version>) -> Result<()> {
+    pub fn check(self, bucket: &BucketState, key: &[u8], found: Option<Version>) -> Result<()> {
         let holds = match self {
             Condition::None => true,
             Condition::Absent => found.is_none(),
@@ -52,11 +53,11 @@ impl Condition {
     }
 
     #[cold]
-    fn refuse(self, bucket: &[u8], key: &[u8], found: Option<Version>) -> Result<()> {
+    fn refuse(self, bucket: &BucketState, key: &[u8], found: Option<Version>) -> Result<()> {
         let blob = format!(
             "blob {:?} of bucket {:?}",
             String::from_utf8_lossy(key),
-            String::from_utf8_lossy(bucket)
+            String::from_utf8_lossy(&bucket.name())
         );
         match (self, found) {
             (Condition::Version(wanted), Some(found)) => {

@@ -7,7 +7,7 @@
 //! `predecessor`: what they keep of the value before. [`batch`]: several blobs at once, `many`: gets of them; `copy`: copies
 //! and renames. [`read`]: gets,
 //! of what `held` keeps in place. [`room`]:
-//! slots. [`scan`]: listing, `scan_by`: by an attribute; `attributes`: changes of them. [`queue`]: asynchronous operations;
+//! slots. `quota`: what changes add to their buckets. [`scan`]: listing, `scan_by`: by an attribute; `attributes`: changes of them. [`queue`]: asynchronous operations;
 //! `completions`: those that have ended, and who waits for them.
 
 pub mod admission;
@@ -26,6 +26,7 @@ pub mod operation;
 mod paged;
 mod predecessor;
 pub mod queue;
+mod quota;
 pub mod read;
 pub mod room;
 pub mod scan;

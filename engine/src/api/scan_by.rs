@@ -77,6 +77,19 @@ impl Bucket {
             done: false,
         })
     }
+
+    /// What a scan by an attribute says of a blob that has it.
+    fn item_by(&self, key: &[u8], attribute: &str) -> Option<AttributeItem> {
+        let hash = self.core().index.hash(self.id(), key);
+        let state = {
+            let mut stripe = self.core().index.lock(hash);
+            let entry = stripe.get(hash, self.id(), key)?;
+            (entry.visible.len, entry.visible.version, entry.visible.attributes.clone()?)
+        };
+        let (len, version, attributes) = state;
+        let value = attributes.get(attribute)?;
+        Some(AttributeItem { key: key.into(), value, len, version })
+    }
 }
 
 impl AttributeCursor {

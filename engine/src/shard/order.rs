@@ -1,7 +1,7 @@
 //! The order of the log: each record is checked against everything before it, and from then on its
 //! place is fixed.
 
-use crate::core::{Change, Commit, Member, Share, Source};
+use crate::core::{Change, Commit, Member, Origin, Share, Source};
 use crate::error::{Error, ErrorKind};
 use crate::index::state::{Buffer, Checks};
 use crate::log::record::Record;
@@ -76,16 +76,16 @@ impl LogOwner {
 
     /// Whether the record still makes sense after all that precede it in the log.
     fn check(&self, mut item: Queued) -> Option<Queued> {
-        if !item.effect.commits().all(|commit| self.has_its_value(commit)) {
-            let message = "a change of attributes keeps a value that is not logged";
-            apply::fail(self.core(), item.effect, &Error::new(ErrorKind::Internal, message));
+        if let Some(refusal) = self.refusal(&item.effect) {
+            apply::fail(self.core(), item.effect, &refusal);
             return None;
         }
         item.checked = true;
         let Queued { first, more, effect, .. } = &mut item;
         match effect {
             Effect::Blob(commit, _) => {
-                let before = self.appended_version(commit);
+                let clearing = self.clearing.borrow().get(&commit.bucket).copied();
+                let before = self.appended_version(commit).max(clearing);
                 if apply::is_superseded(self.core(), commit, before) {
                     let Effect::Blob(commit, reply) = item.effect else { return None };
                     apply::drop_superseded(self.core(), *commit);
@@ -114,6 +114,9 @@ impl LogOwner {
                 }
                 self.moving.borrow_mut().insert(id, request.to);
             }
+            Effect::Bucket(Record::BucketClear { bucket, version }, ..) => {
+                self.clearing.borrow_mut().insert(*bucket, *version);
+            }
             Effect::Page(_)
             | Effect::Release(_)
             | Effect::Share(_)
@@ -122,6 +125,31 @@ impl LogOwner {
             | Effect::Quiet => {}
         }
         Some(item)
+    }
+
+    /// Why changes of claimed keys have no place after all that precedes them, if so.
+    fn refusal(&self, effect: &Effect) -> Option<Error> {
+        effect.commits().find_map(|commit| {
+            let is_claimed = matches!(commit.origin, Origin::Claimed);
+            if is_claimed && self.is_cleared(commit) {
+                // It was given up, or its bucket would not have been cleared before it.
+                let message = "the bucket was cleared before the change was logged";
+                return Some(Error::new(ErrorKind::Cancelled, message));
+            }
+            if !self.has_its_value(commit) {
+                let message = "a change of attributes keeps a value that is not logged";
+                return Some(Error::new(ErrorKind::Internal, message));
+            }
+            None
+        })
+    }
+
+    /// Whether a clear of the bucket, applied or in flight, comes after the change in the order of
+    /// versions. Behind it in the log a change could name what no checkpoint has any more.
+    fn is_cleared(&self, commit: &Commit) -> bool {
+        let in_flight = self.clearing.borrow().get(&commit.bucket).copied();
+        let logged = apply::logged_version(self.core(), commit);
+        in_flight.max(logged).is_some_and(|newer| newer >= commit.version)
     }
 
     /// Whether the log has the value that a change of attributes keeps. Its key is claimed, so it does;
