@@ -1,140 +1,24 @@
-//! The buckets of a store, by id and by name.
+//! The buckets of a store, by id and by name. [`state`]: one of them.
+
+mod state;
+
+pub use state::{BucketState, Whole};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 
 use crate::core::Core;
-use crate::error::{Error, ErrorKind, Result};
-use crate::gate::{Gate, Pass};
-use crate::index::ordered::OrderedKeys;
+use crate::index::entry::Entry;
 use crate::index::state::BlobState;
 use crate::io::wait::WaitList;
 use crate::limits::STRIPES;
 use crate::log::record::BucketRecord;
 use crate::log::root::BucketEntry;
-use crate::types::BucketId;
-
-/// One bucket.
-pub struct BucketState {
-    /// Its number, never used again.
-    pub id: BucketId,
-    /// Its name.
-    pub name: Box<[u8]>,
-    /// Its defaults.
-    pub options: BucketRecord,
-    /// Its keys in order.
-    pub keys: OrderedKeys,
-    bytes: AtomicU64,
-    blobs: AtomicU64,
-    /// Changes under way: the bucket is not destroyed before they end. Closed when it is dying.
-    changes: Gate,
-}
-
-/// A bucket that is being destroyed. It lives on if this is dropped before the log has it.
-pub struct Destroying<'a> {
-    bucket: &'a BucketState,
-    decided: bool,
-}
-
-impl Destroying<'_> {
-    /// The record is on its way: it decides, whether anybody waits for it or not.
-    pub fn decided(&mut self) {
-        self.decided = true;
-    }
-
-    /// It was not logged.
-    pub fn refused(&mut self) {
-        self.decided = false;
-    }
-}
-
-impl Drop for Destroying<'_> {
-    fn drop(&mut self) {
-        if !self.decided {
-            self.bucket.changes.reopen();
-        }
-    }
-}
-
-impl BucketState {
-    fn new(id: BucketId, name: &[u8], options: BucketRecord) -> BucketState {
-        BucketState {
-            id,
-            name: name.into(),
-            options,
-            keys: OrderedKeys::default(),
-            bytes: AtomicU64::new(0),
-            blobs: AtomicU64::new(0),
-            changes: Gate::default(),
-        }
-    }
-
-    /// Blobs in the bucket.
-    pub fn blob_count(&self) -> u64 {
-        self.blobs.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of their values.
-    pub fn byte_count(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Refuses calls once the bucket is destroyed.
-    #[inline]
-    pub fn check_alive(&self) -> Result<()> {
-        if self.changes.is_closed() {
-            return Err(self.destroyed());
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn destroyed(&self) -> Error {
-        let name = String::from_utf8_lossy(&self.name);
-        Error::new(ErrorKind::BucketNotFound, format!("bucket {name:?} was destroyed"))
-    }
-
-    /// The largest buffer of its blobs.
-    pub fn buffer_size(&self, core: &Core) -> u32 {
-        match self.options.buffer_size {
-            0 => core.settings.buffer_size,
-            size => size,
-        }
-    }
-
-    /// Begins a change.
-    pub fn begin_change(&self) -> Result<Pass<'_>> {
-        self.changes.enter().ok_or_else(|| self.destroyed())
-    }
-
-    /// Claims the whole bucket: refuses new changes and waits for those under way. `None` if
-    /// somebody else destroys it already.
-    pub async fn begin_destroy(&self) -> Option<Destroying<'_>> {
-        if !self.changes.close() {
-            return None;
-        }
-        let destroying = Destroying { bucket: self, decided: false };
-        self.changes.wait_until_empty().await;
-        Some(destroying)
-    }
-
-    /// Keeps keys and counts in step with a visible change, inside the key's stripe lock.
-    pub fn note_change(&self, key: &Arc<[u8]>, old: &BlobState, new: &BlobState) {
-        if new.exists() && !old.exists() {
-            self.keys.insert(key.clone());
-            self.blobs.fetch_add(1, Ordering::Relaxed);
-        } else if old.exists() && !new.exists() {
-            self.keys.remove(key);
-            self.blobs.fetch_sub(1, Ordering::Relaxed);
-        }
-        if new.len != old.len {
-            self.bytes.fetch_add(new.len.wrapping_sub(old.len), Ordering::Relaxed);
-        }
-    }
-}
+use crate::types::{BucketId, Version};
+use crate::usage::{Growth, Hold};
 
 /// All buckets.
 #[derive(Default)]
@@ -213,28 +97,52 @@ impl Buckets {
 
     /// Blobs in all buckets.
     pub fn blob_count(&self) -> u64 {
-        self.by_id.read().values().map(|bucket| bucket.blob_count()).sum()
+        self.by_id.read().values().map(|bucket| bucket.usage.blobs()).sum()
     }
 
     /// All buckets, by name.
     pub fn list(&self) -> Vec<Arc<BucketState>> {
         let mut all: Vec<_> = self.by_id.read().values().cloned().collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.sort_by_cached_key(|bucket| bucket.name());
         all
     }
 
     /// See [`BucketState::note_change`].
-    pub fn note_change(&self, bucket: BucketId, key: &Arc<[u8]>, old: &BlobState, new: &BlobState) {
+    #[must_use = "the bucket must count it"]
+    pub fn note_change(
+        &self,
+        bucket: BucketId,
+        key: &Arc<[u8]>,
+        old: &BlobState,
+        new: &BlobState,
+    ) -> Growth {
+        let buckets = self.by_id.read();
+        buckets.get(&bucket).map_or(Growth::default(), |state| state.note_change(key, old, new))
+    }
+
+    /// See [`Usage::count`](crate::usage::Usage::count).
+    pub fn count(&self, bucket: BucketId, growth: Growth, hold: Option<Hold>) {
         if let Some(state) = self.by_id.read().get(&bucket) {
-            state.note_change(key, old, new);
+            state.usage.count(growth, hold);
+        }
+    }
+
+    /// A bucket has another name, or other options.
+    pub fn change(&self, id: BucketId, name: &[u8], options: BucketRecord) {
+        let Some(bucket) = self.by_id(id) else { return };
+        bucket.set_options(options);
+        let mut by_name = self.by_name.write();
+        let old = std::mem::replace(&mut *bucket.name.write(), name.into());
+        if *old != *name {
+            by_name.remove(&*old);
+            by_name.insert(name.into(), bucket);
         }
     }
 
     /// Recovery: what a bucket holds.
     pub fn restore(&self, bucket: BucketId, keys: Vec<Arc<[u8]>>, bytes: u64) {
         if let Some(state) = self.by_id(bucket) {
-            state.blobs.store(keys.len() as u64, Ordering::Relaxed);
-            state.bytes.store(bytes, Ordering::Relaxed);
+            state.usage.set(bytes, keys.len() as u64);
             state.keys.load(keys);
         }
     }
@@ -247,19 +155,46 @@ impl Buckets {
             .values()
             .map(|bucket| BucketEntry {
                 bucket: bucket.id,
-                name: bucket.name.clone(),
-                options: bucket.options,
+                name: (*bucket.name()).into(),
+                options: bucket.options(),
             })
             .collect();
         entries.sort_by_key(|entry| entry.bucket);
         (self.next.load(Ordering::Relaxed) + 1, entries)
     }
 
+    /// Removes everything in a bucket, which is as of `version` from now on. Nobody changes it, but a
+    /// change that was given up may still be on its way, and write-behind of older states: they find
+    /// the key newer than they are.
+    pub fn clear(&self, core: &Core, id: BucketId, version: Version) {
+        let Some(bucket) = self.by_id(id) else { return };
+        for number in 0..STRIPES {
+            let (mut removed, mut cleared) = (Vec::new(), Vec::new());
+            {
+                let mut stripe = core.index.lock_number(number);
+                let idle = |entry: &Entry| entry.bucket == id && entry.is_idle();
+                removed.extend(core.index.remove_where(&mut stripe, idle));
+                let mut gone: Vec<(u64, Arc<[u8]>)> =
+                    removed.iter().map(|entry| (entry.hash, entry.key.clone())).collect();
+                for entry in stripe.iter_mut().filter(|entry| entry.bucket == id) {
+                    gone.push((entry.hash, entry.key.clone()));
+                    cleared.push(entry.clear(version, &core.table));
+                }
+                for (hash, key) in gone {
+                    core.dram.remove(&mut stripe.dir, hash, id, &key);
+                }
+            }
+            removed.iter().for_each(|entry| entry.bury(&core.space));
+        }
+        bucket.keys.load(Vec::new());
+        bucket.usage.set(0, 0);
+    }
+
     /// Removes a destroyed bucket with everything in it. Walks the whole index: tombstones and
     /// keys that only the log holds stand in no ordered map.
     pub fn remove(&self, core: &Core, id: BucketId) {
         let Some(bucket) = self.by_id.write().remove(&id) else { return };
-        self.by_name.write().remove(&bucket.name);
+        self.by_name.write().remove(&*bucket.name());
         for number in 0..STRIPES {
             let removed = {
                 let mut stripe = core.index.lock_number(number);

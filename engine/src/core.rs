@@ -6,10 +6,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::buckets::Buckets;
+use crate::buckets::{Buckets, Whole};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Gate, Pass};
 use crate::index::Index;
+use crate::index::attributes::SharedAttributes;
 use crate::index::entry::Entry;
 use crate::index::extents::Extent;
 use crate::index::pages::PageRef;
@@ -36,6 +37,7 @@ use crate::types::{
     BatchSeq, BucketId, BufferId, Durability, Epoch, Location, SlotId, TierId, TierSegment, Uuid,
     Version,
 };
+use crate::usage::Hold;
 
 /// One store, open.
 pub struct Core {
@@ -396,8 +398,8 @@ pub enum Request {
     Release(ReleaseRequest),
     /// Log a move of a buffer, if it still is where it was. Shard 0.
     Move(MoveRequest),
-    /// Log a change of the list of buckets. Shard 0.
-    Bucket(Record, Sender<Result<()>>),
+    /// Log a change of the list of buckets, or of a whole one. Shard 0.
+    Bucket(Record, Option<Whole>, Sender<Result<()>>),
     /// Log that a segment was opened. Shard 0. Not answered: what names the segment follows it.
     SegmentOpened(TierSegment, u32, SegmentKind),
     /// Make everything acknowledged durable. Shard 0.
@@ -483,6 +485,11 @@ pub struct Commit {
     pub version: Version,
     /// The new state.
     pub change: Change,
+    /// Its attributes.
+    pub attributes: Option<Arc<SharedAttributes>>,
+    /// The growth of its bucket that is set aside until the change is visible; of a group's changes
+    /// in one bucket, the first has it.
+    pub hold: Option<Hold>,
     /// Who sent it.
     pub origin: Origin,
 }
@@ -497,7 +504,7 @@ impl Commit {
     pub fn new_buffers(&mut self) -> &mut [NewBuffer] {
         match &mut self.change {
             Change::Put { buffers, .. } => buffers,
-            Change::Paged { .. } | Change::Delete => &mut [],
+            Change::Paged { .. } | Change::Attributes { .. } | Change::Delete => &mut [],
         }
     }
 }
@@ -540,6 +547,22 @@ pub enum Change {
         /// Keep the new ones of these pages.
         holds: Vec<Arc<PageHold>>,
     },
+    /// The value is that of the logged predecessor.
+    Attributes {
+        /// The version it applies to.
+        base: Version,
+    },
+}
+
+impl Change {
+    /// The length of the value after it; `None`: there is no blob.
+    pub fn len_after(&self, before: &BlobState) -> Option<u64> {
+        match self {
+            Change::Delete => None,
+            Change::Put { len, .. } | Change::Paged { len, .. } => Some(*len),
+            Change::Attributes { .. } => Some(before.len),
+        }
+    }
 }
 
 /// A change of a paged map as a difference.

@@ -27,6 +27,7 @@ pub mod store;
 mod testing;
 pub mod tier;
 pub mod types;
+mod usage;
 
 /// So that the README's code compiles.
 #[cfg(doctest)]
@@ -34,11 +35,13 @@ pub mod types;
 struct Readme;
 
 pub use api::{
-    Action, Batch, BlobStat, Bucket, BucketStat, BufferPlace, Completion, Condition, Cursor, Done,
-    OpId, OpMemory, Operation, PutOptions, Queue, Refused, ScanItem, ScanRange,
+    Action, AttributeChanges, AttributeCursor, AttributeItem, Batch, BlobStat, Bucket, BucketStat,
+    BufferPlace, Completion, Condition, Cursor, Done, OpId, OpMemory, Operation, Order, PutOptions,
+    Queue, Refused, ScanItem, ScanRange,
 };
 pub use config::{Config, MissingTiers};
 pub use error::{Error, ErrorKind, Result};
+pub use log::attributes::AttributeValue;
 pub use stats::Stats;
 pub use store::{BucketInfo, BucketOptions, Info, Scope, Store, TierInfo};
 pub use types::{Durability, TierKind, Version};

@@ -6,6 +6,15 @@ pub const KEY_LEN_MAX: usize = 1024;
 pub const BUCKET_NAME_LEN_MAX: usize = 255;
 /// Largest value: 16 TiB.
 pub const VALUE_LEN_MAX: u64 = 16 << 40;
+/// Longest name of an attribute, in bytes.
+pub const ATTRIBUTE_NAME_LEN_MAX: usize = 64;
+/// Longest text that is an attribute's value, in bytes.
+pub const ATTRIBUTE_TEXT_LEN_MAX: usize = 1024;
+/// Most attributes of a blob, and most bytes of all of them: they stand in memory, and in every
+/// record of a whole state.
+pub const ATTRIBUTES_MAX: usize = 64;
+/// See [`ATTRIBUTES_MAX`].
+pub const ATTRIBUTES_LEN_MAX: usize = 4096;
 /// Most buckets in a store; each costs an ordered map and a table row.
 pub const BUCKETS_MAX: usize = 65_536;
 /// Most tiers, DRAM included.

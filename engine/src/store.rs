@@ -1,6 +1,8 @@
 //! The public handle: open, close, flush, buckets, info and statistics. `opening`: what a failed
-//! open takes back. `lock`: who has it open. `files`: its tiers' files.
+//! open takes back. `lock`: who has it open. `files`: its tiers' files. `buckets`:
+//! calls about whole buckets.
 
+mod buckets;
 mod files;
 mod lock;
 mod opening;
@@ -13,21 +15,20 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use crate::api::read::Reader;
+pub use crate::store::buckets::{BucketInfo, BucketOptions};
+
 use crate::api::{self, Batch, Bucket, Queue};
-use crate::config::validate::wrong_buffer_size;
 use crate::config::{Config, ResolvedConfig};
-use crate::core::{Core, Request};
+use crate::core::Core;
 use crate::engine::{Engine, Identity, IoBackend, flush_everything, format};
-use crate::error::{ErrorKind, Result, fail};
+use crate::error::{Result, fail};
 use crate::io::Devices;
 use crate::io::runtime::Runtime;
-use crate::limits::{BUCKET_NAME_LEN_MAX, BUCKETS_MAX};
-use crate::log::record::{BucketRecord, Record};
 use crate::manifest;
 use crate::stats::{MemoryStats, Stats, TierStats};
 use crate::store::lock::Access;
 use crate::store::opening::{Opening, is_of_creation};
-use crate::types::{BucketId, Durability, TierKind, Uuid, Version};
+use crate::types::{Durability, TierKind, Uuid, Version};
 
 /// An open store. One process has it open at a time, or any number of them for reading only; all
 /// methods may be called from any thread.
@@ -54,29 +55,6 @@ pub enum Scope<'a> {
     Store,
     /// One bucket, by name. Others may be flushed along.
     Bucket(&'a str),
-}
-
-/// Options of a new bucket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BucketOptions {
-    /// Default level of its puts; the store's if `None`.
-    pub durability: Option<Durability>,
-    /// Largest buffer of its blobs in bytes, a multiple of 16 KiB from 64 KiB to 1 MiB; the store's
-    /// if `None`.
-    pub buffer_size: Option<u32>,
-}
-
-/// A bucket in a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BucketInfo {
-    /// Its name.
-    pub name: String,
-    /// Its number.
-    pub id: BucketId,
-    /// Blobs in it.
-    pub blobs: u64,
-    /// Bytes of their values.
-    pub bytes: u64,
 }
 
 /// A tier in an [`Info`].
@@ -220,115 +198,6 @@ impl Store {
         }
         let _operation = core.begin_operation()?;
         flush_everything(core).await
-    }
-
-    // ---- buckets --------------------------------------------------------------------------
-
-    /// Makes a bucket. `BucketExists` if there is one of this name.
-    pub fn create_bucket(&self, name: &str, options: BucketOptions) -> Result<Bucket> {
-        self.core().runtime.block_on(self.create_bucket_async(name, options))
-    }
-
-    /// [`create_bucket`](Self::create_bucket), asynchronous.
-    #[doc(hidden)]
-    pub async fn create_bucket_async(&self, name: &str, options: BucketOptions) -> Result<Bucket> {
-        let core = self.core();
-        core.check_writable()?;
-        check_name(name)?;
-        let record = check_options(options)?;
-        let _operation = core.begin_operation()?;
-        if core.buckets.len() >= BUCKETS_MAX {
-            fail!(LimitExceeded, "a store has at most {BUCKETS_MAX} buckets");
-        }
-        let making = core.buckets.begin_making(name.as_bytes()).await;
-        self.log_bucket(name, record).await?;
-        drop(making);
-        self.find(name)
-    }
-
-    async fn log_bucket(&self, name: &str, options: BucketRecord) -> Result<()> {
-        let core = self.core();
-        if core.buckets.by_name(name.as_bytes()).is_some() {
-            fail!(BucketExists, "bucket {name:?} exists");
-        }
-        let bucket = core.buckets.take_id();
-        if !core.is_persistent() {
-            core.buckets.insert(bucket, name.as_bytes(), options);
-            return Ok(());
-        }
-        let record = Record::BucketCreate { bucket, name: name.as_bytes().into(), options };
-        core.ask(0, |reply| Request::Bucket(record, reply)).await
-    }
-
-    /// Opens a bucket. `BucketNotFound` if there is none of this name.
-    pub fn open_bucket(&self, name: &str) -> Result<Bucket> {
-        self.core().check_open()?;
-        check_name(name)?;
-        self.find(name)
-    }
-
-    fn find(&self, name: &str) -> Result<Bucket> {
-        match self.core().buckets.by_name(name.as_bytes()) {
-            Some(state) => Ok(Bucket::new(self.core().clone(), state)),
-            None => fail!(BucketNotFound, "there is no bucket {name:?}"),
-        }
-    }
-
-    /// Opens a bucket, making it with default options if there is none.
-    pub fn bucket(&self, name: &str) -> Result<Bucket> {
-        match self.open_bucket(name) {
-            Err(error) if error.kind() == ErrorKind::BucketNotFound => {}
-            found => return found,
-        }
-        match self.create_bucket(name, BucketOptions::default()) {
-            Err(error) if error.kind() == ErrorKind::BucketExists => self.open_bucket(name),
-            made => made,
-        }
-    }
-
-    /// All buckets, by name.
-    pub fn list_buckets(&self) -> Result<Vec<BucketInfo>> {
-        self.core().check_open()?;
-        let info = |bucket: Arc<crate::buckets::BucketState>| BucketInfo {
-            name: String::from_utf8_lossy(&bucket.name).into_owned(),
-            id: bucket.id,
-            blobs: bucket.blob_count(),
-            bytes: bucket.byte_count(),
-        };
-        Ok(self.core().buckets.list().into_iter().map(info).collect())
-    }
-
-    /// Destroys a bucket with all its blobs, at Written level. Waits for changes under way.
-    pub fn destroy_bucket(&self, name: &str) -> Result<()> {
-        self.core().runtime.block_on(self.destroy_bucket_async(name))
-    }
-
-    /// [`destroy_bucket`](Self::destroy_bucket), asynchronous.
-    #[doc(hidden)]
-    pub async fn destroy_bucket_async(&self, name: &str) -> Result<()> {
-        let core = self.core();
-        core.check_writable()?;
-        check_name(name)?;
-        let _operation = core.begin_operation()?;
-        let Some(state) = core.buckets.by_name(name.as_bytes()) else {
-            fail!(BucketNotFound, "there is no bucket {name:?}")
-        };
-        let Some(mut destroying) = state.begin_destroy().await else {
-            fail!(BucketNotFound, "bucket {name:?} is being destroyed");
-        };
-        if !core.is_persistent() {
-            core.buckets.remove(core, state.id);
-            destroying.decided();
-            return Ok(());
-        }
-        let record = Record::BucketDestroy { bucket: state.id };
-        let answer = core.send(0, |reply| Request::Bucket(record, reply)).await;
-        destroying.decided();
-        let destroyed = core.answered(answer).await;
-        if destroyed.is_err() {
-            destroying.refused();
-        }
-        destroyed
     }
 
     // ---- several blobs --------------------------------------------------------------------
@@ -504,23 +373,4 @@ impl Drop for Inner {
         // Nobody is left to tell; what was acknowledged at Written is safe all the same.
         let _unreported = self.close();
     }
-}
-
-fn check_name(name: &str) -> Result<()> {
-    if name.is_empty() || name.len() > BUCKET_NAME_LEN_MAX {
-        fail!(
-            InvalidArgument,
-            "a bucket's name has 1 to {BUCKET_NAME_LEN_MAX} bytes, this one has {}",
-            name.len()
-        );
-    }
-    Ok(())
-}
-
-fn check_options(options: BucketOptions) -> Result<BucketRecord> {
-    if let Some(wrong) = options.buffer_size.and_then(|size| wrong_buffer_size(size.into())) {
-        fail!(InvalidArgument, "{wrong}");
-    }
-    let buffer_size = options.buffer_size.unwrap_or(0);
-    Ok(BucketRecord { durability: options.durability, buffer_size, quota_bytes: 0, quota_blobs: 0 })
 }

@@ -76,7 +76,7 @@ impl Rig {
                 ..Buffer::dirty(BufferId(version), place, len as u32)
             };
             let value = Value::Lone(buffer);
-            BlobState { version: Version(version), len: len as u64, value }
+            BlobState { version: Version(version), len: len as u64, value, attributes: None }
         };
         let mut stripe = self.index.lock(hash);
         let entry = self.index.get_or_insert(&mut stripe, hash, BUCKET, &key);
@@ -104,7 +104,12 @@ impl Rig {
         let map = Arc::new(Map::new(extents.collect(), &self.table));
         let mut stripe = self.index.lock(hash);
         let entry = self.index.get_or_insert(&mut stripe, hash, BUCKET, &key);
-        let state = BlobState { version: Version(1), len: 4 << 20, value: Value::Mapped(map) };
+        let state = BlobState {
+            version: Version(1),
+            len: 4 << 20,
+            value: Value::Mapped(map),
+            attributes: None,
+        };
         entry.load(state, &self.table);
         self.keys.insert(entry.key.clone());
     }

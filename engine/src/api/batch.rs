@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::api::admission::{Reservation, index_room};
+use crate::api::attributes::AttributeChanges;
 use crate::api::bucket::Bucket;
 use crate::api::change::{Claim, answered, claim, device_bytes_of, prepare};
 use crate::api::edit::{Changed, Condition, Edit};
+use crate::api::quota;
 use crate::api::read::Reader;
+use crate::buckets::BucketState;
 use crate::core::{Core, Group, Member, Request};
 use crate::engine::flush_everything;
 use crate::error::{Result, fail};
@@ -41,6 +44,7 @@ enum StepAction<'a> {
     Append(Cow<'a, [u8]>),
     Truncate(u64),
     Delete,
+    Attributes(AttributeChanges),
     /// Only the condition counts.
     Require,
 }
@@ -53,6 +57,7 @@ impl StepAction<'_> {
             StepAction::Append(bytes) => Edit::Append(bytes),
             StepAction::Truncate(len) => Edit::Truncate(*len),
             StepAction::Delete => Edit::Delete,
+            StepAction::Attributes(changes) => Edit::Attributes(changes),
             StepAction::Require => return None,
         })
     }
@@ -105,6 +110,16 @@ impl<'a> Batch<'a> {
         self.add(bucket, key, StepAction::Delete)
     }
 
+    /// Changes attributes and score of the blob.
+    pub fn set_attributes(
+        &mut self,
+        bucket: &Bucket,
+        key: &[u8],
+        changes: AttributeChanges,
+    ) -> &mut Self {
+        self.add(bucket, key, StepAction::Attributes(changes))
+    }
+
     /// Changes nothing of the blob: the batch takes place only if this holds of it.
     pub fn require(&mut self, bucket: &Bucket, key: &[u8], condition: Condition) -> &mut Self {
         self.add(bucket, key, StepAction::Require).when(condition)
@@ -146,11 +161,12 @@ pub(crate) async fn commit(
     let level = level_of(core, batch, durability)?;
     let order = checked_order(core, batch)?;
     let _operation = core.begin_operation()?;
-    let (mut passes, mut rooms) = (Vec::new(), Vec::new());
+    let buckets = batch.steps.iter().map(|step| step.bucket.state());
+    let _changes = BucketState::begin_changes(buckets).await?;
+    let mut rooms = Vec::new();
     let mut bytes = 0;
     for step in &batch.steps {
         let bucket = step.bucket.state();
-        passes.push(bucket.begin_change()?);
         if let Some(edit) = step.action.edit() {
             rooms.push(index_room(core, &step.key, edit, bucket.buffer_size(core))?);
             bytes += device_bytes_of(core, bucket, &step.key, edit);
@@ -167,7 +183,7 @@ pub(crate) async fn commit(
     }
     let claims: Vec<Claim<'_>> = claims.into_iter().flatten().collect();
     for (step, claim) in batch.steps.iter().zip(&claims) {
-        step.condition.check(step.bucket.name(), &step.key, claim.before.present())?;
+        step.condition.check(step.bucket.state(), &step.key, claim.before.present())?;
     }
     let (members, ending, changed) = prepare_all(core, batch, claims).await?;
     send(core, members, ending, Vec::new(), level).await?;
@@ -208,7 +224,7 @@ async fn prepare_all<'a>(
 /// the group has its place in the order.
 pub(super) async fn send(
     core: &Arc<Core>,
-    members: Vec<Member>,
+    mut members: Vec<Member>,
     ending: Vec<Claim<'_>>,
     beside: Vec<Claim<'_>>,
     level: Durability,
@@ -218,6 +234,7 @@ pub(super) async fn send(
         drop((ending, beside));
         return flush_everything(core).await;
     }
+    quota::set_aside_all(&mut members, &ending)?;
     let changes = ending.len() as u64;
     let keep = ending.iter().chain(&beside).map(|claim| claim.before.clone()).collect();
     let (reply, answer) = oneshot();
@@ -275,7 +292,7 @@ fn checked_order(core: &Arc<Core>, batch: &Batch<'_>) -> Result<Vec<usize>> {
             InvalidArgument,
             "a batch changes blob {:?} of bucket {:?} twice",
             String::from_utf8_lossy(key),
-            String::from_utf8_lossy(bucket.name())
+            String::from_utf8_lossy(&bucket.name())
         );
     }
     Ok(order)

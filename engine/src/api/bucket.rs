@@ -19,6 +19,7 @@ use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::io::runtime::Nanos;
 use crate::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
+use crate::store::BucketOptions;
 use crate::tier::dram::DramGet;
 use crate::types::{BucketId, BufferId, Durability, Place, TierId, TierKind, Version};
 
@@ -55,7 +56,7 @@ impl From<Condition> for PutOptions {
 }
 
 /// What is known of a blob.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BlobStat {
     /// Bytes of the value.
     pub len: u64,
@@ -63,6 +64,10 @@ pub struct BlobStat {
     pub version: Version,
     /// Buffers that the value is made of.
     pub buffers: u64,
+    /// The score that its user has given it.
+    pub score: Option<f32>,
+    /// How many attributes it has.
+    pub attributes: u64,
 }
 
 /// What is known of a bucket.
@@ -72,6 +77,8 @@ pub struct BucketStat {
     pub blobs: u64,
     /// Bytes of their values.
     pub bytes: u64,
+    /// Its defaults and quotas.
+    pub options: BucketOptions,
 }
 
 /// Where a slice of a value lies.
@@ -116,8 +123,8 @@ impl Bucket {
     }
 
     /// The bucket's name.
-    pub fn name(&self) -> &[u8] {
-        &self.state.name
+    pub fn name(&self) -> Arc<[u8]> {
+        self.state.name()
     }
 
     #[inline]
@@ -127,7 +134,7 @@ impl Bucket {
         self.state.check_alive()
     }
 
-    fn wait<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(super) fn wait<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
         self.core.runtime.block_on(operation)
     }
 
@@ -267,7 +274,7 @@ impl Bucket {
     ) -> Result<Changed> {
         let level = self.check_edit(key, edit, options)?;
         let _operation = self.core.begin_operation()?;
-        let _change = self.state.begin_change()?;
+        let _change = self.state.begin_change().await?;
         let (counters, runtime) = (&self.core.counters, &self.core.runtime);
         if level == Durability::Memory {
             let start = counters.memory_puts.is_sampled(SAMPLE).then(|| runtime.now());
@@ -329,7 +336,7 @@ impl Bucket {
                 return Ok(None);
             }
             let _operation = self.core.begin_operation()?;
-            let _change = self.state.begin_change()?;
+            let _change = self.state.begin_change().await?;
             self.edit_in_dram(key, edit, options.condition).await
         };
         match pin!(at_once).poll(&mut Context::from_waker(Waker::noop())) {
@@ -343,7 +350,19 @@ impl Bucket {
     fn check_edit(&self, key: &[u8], edit: Edit<'_>, options: PutOptions) -> Result<Durability> {
         self.check_bounds(key, edit)?;
         self.core.check_writable()?;
-        self.level(options)
+        let level = self.level(options)?;
+        match edit {
+            Edit::Attributes(_) => self.logged_level(level),
+            _ => Ok(level),
+        }
+    }
+
+    /// The level of a change that the log must know.
+    fn logged_level(&self, level: Durability) -> Result<Durability> {
+        if !self.core.is_persistent() {
+            fail!(Unsupported, "a store with DRAM alone keeps no attributes; add a tier");
+        }
+        Ok(level.max(Durability::Written))
     }
 
     /// Refuses a change whose arguments are out of bounds.
@@ -352,6 +371,9 @@ impl Bucket {
         let len = edit.data().len();
         if len as u64 > VALUE_LEN_MAX {
             fail!(InvalidArgument, "a value has at most {VALUE_LEN_MAX} bytes, this one has {len}");
+        }
+        if let Edit::Attributes(changes) = edit {
+            return changes.check();
         }
         // What is too far out is so whatever the present length.
         edit.effect(0).map(drop)
@@ -371,7 +393,7 @@ impl Bucket {
 
     /// The level of changes that name none.
     pub(super) fn default_level(&self) -> Durability {
-        self.state.options.durability.unwrap_or(self.core.settings.durability)
+        self.state.durability().unwrap_or(self.core.settings.durability)
     }
 
     pub(super) fn level(&self, options: PutOptions) -> Result<Durability> {
@@ -573,6 +595,12 @@ impl Bucket {
                 len: entry.visible.len,
                 version: entry.visible.version,
                 buffers: entry.visible.extent_count(),
+                score: entry.visible.attributes.as_ref().and_then(|shared| shared.score()),
+                attributes: entry
+                    .visible
+                    .attributes
+                    .as_ref()
+                    .map_or(0, |shared| shared.count() as u64),
             }),
             None => Err(change::not_found(&self.state, key)),
         }
@@ -591,7 +619,8 @@ impl Bucket {
     pub fn bucket_stat(&self) -> Result<BucketStat> {
         self.core.check_open()?;
         self.state.check_alive()?;
-        Ok(BucketStat { blobs: self.state.blob_count(), bytes: self.state.byte_count() })
+        let (blobs, bytes) = (self.state.usage.blobs(), self.state.usage.bytes());
+        Ok(BucketStat { blobs, bytes, options: self.state.options().into() })
     }
 
     /// Lists blobs in the order of their keys.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::api::admission::{Reservation, device_bytes, index_room};
+use crate::api::attributes;
 use crate::api::edit::{Changed, Condition, Edit, pieces};
 use crate::api::held::{self, Held};
 use crate::api::paged;
@@ -23,6 +24,7 @@ use crate::core::{
 };
 use crate::engine::flush_everything;
 use crate::error::{Error, ErrorKind, Result, fail};
+use crate::index::attributes::SharedAttributes;
 use crate::index::extents::{self, Extent};
 use crate::index::state::{BlobState, Buffer, Checks, Value, checksums};
 use crate::io::wait::{Receiver, oneshot};
@@ -32,6 +34,7 @@ use crate::shard::apply::release_claim;
 use crate::tier::dram::{DirRange, Dram, Fresh};
 use crate::tier::written::WrittenBytes;
 use crate::types::{BufferId, Durability, Location, TierId, Version};
+use crate::usage::Hold;
 
 /// Slices of buffers that one buffer's span of a value may be made of; beyond, it is rewritten.
 pub const SLICES_PER_SPAN_MAX: usize = 32;
@@ -53,12 +56,16 @@ pub(super) struct Claim<'a> {
     /// to wait for room. Until the change is logged only the places of its buffers change: the
     /// organizer moves them, a write-behind under way ends.
     pub(super) before: BlobState,
+    /// The attributes of the state after, if there is a blob then.
+    pub(super) attributes: Option<Arc<SharedAttributes>>,
     /// Whether a write-behind of the key is under way.
     pub(super) writing_behind: bool,
     /// Who reads the predecessor's bytes from devices.
     pub(super) reader: Reader<'a>,
     /// Bytes that may still ride in the batch: it must fit a log segment.
     pub(super) inline_left: usize,
+    /// The growth of the bucket that the change has set aside.
+    pub(super) hold: Option<Hold>,
     /// Device space for what is written beside the caller's bytes.
     reserved: Vec<Reservation<'a>>,
     armed: bool,
@@ -95,13 +102,19 @@ impl<'a> Claim<'a> {
     }
 
     /// The change, for the log's owner.
-    pub(super) fn commit(&self, change: Change) -> Commit {
+    pub(super) fn commit(&mut self, change: Change) -> Commit {
+        let attributes = match change {
+            Change::Delete => None,
+            _ => self.attributes.clone(),
+        };
         Commit {
             hash: self.hash,
             bucket: self.bucket.id,
             key: self.key.clone(),
             version: self.version,
             change,
+            attributes,
+            hold: self.hold.take(),
             origin: Origin::Claimed,
         }
     }
@@ -144,9 +157,11 @@ pub(super) async fn claim<'a>(
                     key: entry.key.clone(),
                     version,
                     before: entry.visible.clone(),
+                    attributes: entry.visible.attributes.clone(),
                     writing_behind: entry.writing_behind,
                     reader,
                     inline_left: INLINE_RECORD_MAX,
+                    hold: None,
                     reserved: Vec::new(),
                     armed: true,
                 });
@@ -191,7 +206,8 @@ pub async fn change(
         bytes => Some(Reservation::take(core, bytes).await?),
     };
     let mut claim = claim(core, bucket, key, reader).await?;
-    condition.check(&bucket.name, key, claim.before.present())?;
+    condition.check(bucket, key, claim.before.present())?;
+    claim.set_aside(edit)?;
     let Some((change, offset)) = prepare(core, &mut claim, edit).await? else {
         // Nothing to log, but what is there may be of Memory level, or not flushed: the level is
         // promised all the same.
@@ -252,6 +268,9 @@ pub(super) async fn prepare(
     if edit.wants_blob() && !before.exists() {
         return Err(not_found(bucket, &claim.key));
     }
+    if let Edit::Attributes(changes) = edit {
+        return Ok(attributes::prepare(core, claim, changes).await?.map(|change| (change, 0)));
+    }
     let (cut, len) = edit.effect(before.len)?;
     let offset = if matches!(edit, Edit::Replace(_)) { 0 } else { cut.start };
     let unchanged = before.exists() && before.len == len && edit.data().is_empty();
@@ -269,7 +288,8 @@ pub(super) async fn prepare(
 /// The error of a missing blob.
 pub fn not_found(bucket: &BucketState, key: &[u8]) -> Error {
     let key = String::from_utf8_lossy(key);
-    let bucket = String::from_utf8_lossy(&bucket.name);
+    let bucket = bucket.name();
+    let bucket = String::from_utf8_lossy(&bucket);
     Error::new(ErrorKind::NotFound, format!("there is no blob {key:?} in bucket {bucket:?}"))
 }
 

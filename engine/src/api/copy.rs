@@ -1,5 +1,5 @@
 //! A blob under another name: copies and renames. The two share their buffers, which nobody ever
-//! changes: a later change of either leaves the other as it is.
+//! changes: a later change of either leaves the other as it is. Attributes go along.
 //!
 //! A lone buffer moves to the buffer table first (a Share record). What no device has yet is written
 //! for the target alone.
@@ -13,6 +13,7 @@ use crate::api::change::{Claim, Draft, claim, not_found, start_piece};
 use crate::api::edit::Edit;
 use crate::api::predecessor::{Predecessor, first_offset, ids_before};
 use crate::api::read::Reader;
+use crate::buckets::BucketState;
 use crate::core::{Change, Core, Member, Share};
 use crate::error::{Result, fail};
 use crate::index::state::{Buffer, Value};
@@ -43,14 +44,15 @@ pub(super) async fn copy(
     let core = from.0.core();
     let level = check(from, to, options)?;
     let _operation = core.begin_operation()?;
-    let _changes = (from.0.state().begin_change()?, to.0.state().begin_change()?);
+    let _changes = BucketState::begin_changes([from.0.state(), to.0.state()].into_iter()).await?;
     let _room = index_room(core, to.1, Edit::Replace(&[]), to.0.state().buffer_size(core))?;
-    let (from_claim, mut to_claim) = claim_both(core, from, to, reader).await?;
+    let (mut from_claim, mut to_claim) = claim_both(core, from, to, reader).await?;
     if !from_claim.before.exists() {
         return Err(not_found(from.0.state(), from.1));
     }
-    options.condition.check(to.0.name(), to.1, to_claim.before.present())?;
+    options.condition.check(to.0.state(), to.1, to_claim.before.present())?;
     let version = to_claim.version;
+    to_claim.attributes = from_claim.before.attributes.clone();
     let (shared, change) = share(core, &from_claim, &mut to_claim).await?;
     let mut members: Vec<Member> = shared.into_iter().map(Member::Share).collect();
     members.push(Member::Blob(to_claim.commit(change)));

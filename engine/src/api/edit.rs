@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::api::attributes::AttributeChanges;
+use crate::buckets::BucketState;
 use crate::error::{Result, fail};
 use crate::limits::VALUE_LEN_MAX;
 use crate::types::Version;
@@ -19,6 +21,8 @@ pub enum Edit<'a> {
     Truncate(u64),
     /// There is no blob any more.
     Delete,
+    /// The value stays, the attributes change.
+    Attributes(&'a AttributeChanges),
 }
 
 /// What must hold of a blob for a change of it to be made. Checked in the moment the change takes its
@@ -38,7 +42,7 @@ pub enum Condition {
 
 impl Condition {
     /// Whether it holds of a blob's version; `None`: there is no blob.
-    pub fn check(self, bucket: &[u8], key: &[u8], found: Option<Version>) -> Result<()> {
+    pub fn check(self, bucket: &BucketState, key: &[u8], found: Option<Version>) -> Result<()> {
         let holds = match self {
             Condition::None => true,
             Condition::Absent => found.is_none(),
@@ -49,11 +53,11 @@ impl Condition {
     }
 
     #[cold]
-    fn refuse(self, bucket: &[u8], key: &[u8], found: Option<Version>) -> Result<()> {
+    fn refuse(self, bucket: &BucketState, key: &[u8], found: Option<Version>) -> Result<()> {
         let blob = format!(
             "blob {:?} of bucket {:?}",
             String::from_utf8_lossy(key),
-            String::from_utf8_lossy(bucket)
+            String::from_utf8_lossy(&bucket.name())
         );
         match (self, found) {
             (Condition::Version(wanted), Some(found)) => {
@@ -70,18 +74,22 @@ impl<'a> Edit<'a> {
     pub fn data(&self) -> &'a [u8] {
         match self {
             Edit::Replace(data) | Edit::PutAt(_, data) | Edit::Append(data) => data,
-            Edit::Truncate(_) | Edit::Delete => &[],
+            Edit::Truncate(_) | Edit::Delete | Edit::Attributes(_) => &[],
         }
     }
 
     /// Whether the memory budget may refuse it: what makes room must always go on.
     pub(super) fn may_grow_index(&self) -> bool {
-        !matches!(self, Edit::Truncate(_) | Edit::Delete)
+        match self {
+            Edit::Truncate(_) | Edit::Delete => false,
+            Edit::Attributes(changes) => changes.may_add(),
+            _ => true,
+        }
     }
 
     /// Whether a missing blob is an error.
     pub fn wants_blob(&self) -> bool {
-        matches!(self, Edit::Truncate(_) | Edit::Delete)
+        matches!(self, Edit::Truncate(_) | Edit::Delete | Edit::Attributes(_))
     }
 
     /// The range of the value it replaces and the length it makes, given the present length.
@@ -106,6 +114,7 @@ impl<'a> Edit<'a> {
             }
             Edit::Truncate(new) => Ok((new.min(len)..len.max(new), new)),
             Edit::Delete => Ok((0..len, 0)),
+            Edit::Attributes(_) => Ok((len..len, len)),
         }
     }
 }

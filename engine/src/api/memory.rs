@@ -11,6 +11,7 @@ use crate::api::admission::index_room;
 use crate::api::change::{allows_memory_edit, crowded_spans, not_found};
 use crate::api::edit::{Changed, Condition, Edit, pieces};
 use crate::api::merge::Surroundings;
+use crate::api::quota;
 use crate::api::room;
 use crate::buckets::BucketState;
 use crate::core::Core;
@@ -294,7 +295,7 @@ fn publish(
             return Ok(Attempt::Claimed);
         }
         if condition != Condition::None
-            && let Err(refused) = condition.check(&bucket.name, key, entry.visible.present())
+            && let Err(refused) = condition.check(bucket, key, entry.visible.present())
         {
             core.index.remove_if_vacant(&mut stripe, hash, bucket.id, key);
             return Err(refused);
@@ -306,6 +307,13 @@ fn publish(
                 return Ok(Attempt::Changed);
             }
         }
+        let hold = match quota::set_aside_locked(bucket, entry, edit, len) {
+            Ok(hold) => hold,
+            Err(refused) => {
+                core.index.remove_if_vacant(&mut stripe, hash, bucket.id, key);
+                return Err(refused);
+            }
+        };
         let edits = !matches!(edit, Edit::Replace(_) | Edit::Delete);
         if edits && !allows_memory_edit(&entry.visible) {
             // Written behind since it was looked at: the version is the same, the buffer clean.
@@ -329,8 +337,14 @@ fn publish(
             },
         };
         version = core.next_version();
-        old = entry.set_visible(BlobState { version, len, value }, &core.table);
-        bucket.note_change(&entry.key, &old, &entry.visible);
+        let attributes = match edit {
+            Edit::Delete => None,
+            _ => entry.visible.attributes.clone(),
+        };
+        let state = BlobState { version, len, value, attributes };
+        old = entry.set_visible(state, &core.table);
+        let growth = bucket.note_change(&entry.key, &old, &entry.visible);
+        bucket.usage.count(growth, hold);
         entry.heat = entry.heat.touched(now);
         match (staged.head, ranges.is_empty()) {
             (Some(head), false) => core.dram.publish(

@@ -167,7 +167,7 @@ mod tests {
             Extent { value_offset, len: *slice, buffer, buffer_offset: 0 }
         });
         let map = Arc::new(Map::new(extents.collect(), &table));
-        BlobState { version: Version(1), len, value: Value::Mapped(map) }
+        BlobState { version: Version(1), len, value: Value::Mapped(map), attributes: None }
     }
 
     #[test]

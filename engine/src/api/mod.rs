@@ -7,10 +7,11 @@
 //! `predecessor`: what they keep of the value before. [`batch`]: several blobs at once, `many`: gets of them; `copy`: copies
 //! and renames. [`read`]: gets,
 //! of what `held` keeps in place. [`room`]:
-//! slots. [`scan`]: listing. [`queue`]: asynchronous operations;
+//! slots. `quota`: what changes add to their buckets. [`scan`]: listing, `scan_by`: by an attribute; `attributes`: changes of them. [`queue`]: asynchronous operations;
 //! `completions`: those that have ended, and who waits for them.
 
 pub mod admission;
+mod attributes;
 pub mod batch;
 pub mod bucket;
 pub mod change;
@@ -25,16 +26,20 @@ pub mod operation;
 mod paged;
 mod predecessor;
 pub mod queue;
+mod quota;
 pub mod read;
 pub mod room;
 pub mod scan;
+mod scan_by;
 mod serve;
 #[cfg(test)]
 mod tests;
 
+pub use attributes::AttributeChanges;
 pub use batch::Batch;
 pub use bucket::{BlobStat, Bucket, BucketStat, BufferPlace, PutOptions};
 pub use edit::Condition;
 pub use operation::{Action, Completion, Done, OpId, OpMemory, Operation};
 pub use queue::{Queue, Refused};
 pub use scan::{Cursor, ScanItem, ScanRange};
+pub use scan_by::{AttributeCursor, AttributeItem, Order};

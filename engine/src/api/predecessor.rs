@@ -23,6 +23,13 @@ pub(super) enum Predecessor {
 }
 
 impl Claim<'_> {
+    /// Whether the log has the predecessor, so that it can be named by its version.
+    pub(super) fn is_logged(&self) -> bool {
+        let mut stripe = self.core.index.lock(self.hash);
+        let entry = stripe.get(self.hash, self.bucket.id, &self.key);
+        entry.is_some_and(|entry| entry.visible.exists() && !entry.is_dirty())
+    }
+
     /// A buffer of the predecessor, as it is now.
     pub(super) fn predecessor(&self, id: BufferId) -> Result<Predecessor> {
         let core = self.core;

@@ -411,7 +411,7 @@ fn corrupt(core: &Core, bucket: &BucketState, held: &Held, buffer: &Buffer, bloc
         buffer.id.0,
         buffer.location,
         String::from_utf8_lossy(&held.key),
-        String::from_utf8_lossy(&bucket.name),
+        String::from_utf8_lossy(&bucket.name()),
         held.state.version.0,
     );
     Error::new(ErrorKind::Corrupt, message)

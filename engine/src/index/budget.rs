@@ -13,6 +13,7 @@ const FREE_PART: i64 = 16;
 const SMALL_PART: i64 = 8192;
 
 /// Memory that the engine may use, and the part that index and table use.
+#[derive(Debug)]
 pub struct MemoryBudget {
     limit_bytes: i64,
     used_bytes: AtomicI64,

@@ -227,7 +227,7 @@ impl Entry {
         old
     }
 
-    /// The entry has been taken out of the index: its lone buffers are dead.
+    /// The entry has been taken out of the index, or is cleared: its lone buffers are dead.
     pub fn bury(&self, space: &Space) {
         if let Some(lone) = self.visible.lone() {
             space.buffer_died(lone);
@@ -250,6 +250,22 @@ impl Entry {
             uses => self.heat = self.heat.touched_times(uses, now),
         }
         self.heat.score(now)
+    }
+
+    /// Whether nobody is at work on the key.
+    pub fn is_idle(&self) -> bool {
+        !self.claimed && !self.writing_behind && !self.queued_dirty
+    }
+
+    /// The blob has gone with all others of its bucket. Who is at work on the key finds it as of
+    /// this version.
+    #[must_use = "drop what was replaced outside the stripe lock"]
+    pub fn clear(&mut self, version: Version, table: &BufferTable) -> (BlobState, Logged) {
+        self.bury(table.space());
+        self.change(table, |entry| {
+            let visible = std::mem::replace(&mut entry.visible, BlobState::absent(version));
+            (visible, std::mem::replace(&mut entry.logged, Logged::Same))
+        })
     }
 
     /// A lone buffer that neither state holds any more is dead.

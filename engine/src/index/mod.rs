@@ -1,6 +1,6 @@
 //! The index: key -> blob, extent maps, ordered keys, the buffer table. No I/O.
 //!
-//! * [`entry`]: one key. [`state`]: one version of a blob. [`extents`]: maps as values.
+//! * [`entry`]: one key. [`state`]: one version of a blob, [`attributes`]: those of it. [`extents`]: maps as values.
 //! * [`budget`]: the memory that all of it takes.
 //! * [`pages`]: lists of page references, likewise. [`table`] and `row`: buffers by id. [`ordered`]: keys in
 //!   order.
@@ -9,6 +9,7 @@
 //! of the DRAM directory. No stripe lock is held across a copy, a wait, I/O or a hook. Locks nest
 //! downwards only: stripe, ordered map, table shard, free list.
 
+pub mod attributes;
 pub mod budget;
 pub mod entry;
 pub mod extents;
@@ -190,7 +191,7 @@ impl Index {
     }
 
     /// Memory of index and table.
-    pub fn budget(&self) -> &MemoryBudget {
+    pub fn budget(&self) -> &Arc<MemoryBudget> {
         &self.budget
     }
 

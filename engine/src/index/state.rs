@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Result, fail};
+use crate::index::attributes::SharedAttributes;
 use crate::index::budget::{heap_bytes, shared_bytes};
 use crate::index::extents::Extent;
 use crate::index::table::BufferTable;
@@ -219,12 +220,14 @@ pub struct BlobState {
     pub len: u64,
     /// Where they are.
     pub value: Value,
+    /// What its user has said of it.
+    pub attributes: Option<Arc<SharedAttributes>>,
 }
 
 impl BlobState {
     /// No blob, as of this version.
     pub fn absent(version: Version) -> BlobState {
-        BlobState { version, len: 0, value: Value::Absent }
+        BlobState { version, len: 0, value: Value::Absent, attributes: None }
     }
 
     /// Memory of the checksums that stand here, not in the table.

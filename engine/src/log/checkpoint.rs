@@ -3,10 +3,11 @@
 //! The image holds the blobs of the partition, then the buffers of the buffer table that the
 //! partition is responsible for. Both are written as a stream, read by iterators.
 
+use super::attributes::Attributes;
 use super::codec::{Decoder, Encoder, check_seal, pad8, seal};
 use super::map::{
-    BUFFER_DEF_LEN, BufferDef, EXTENT_LEN, Extent, PAGE_REF_LEN, PageRef, check_key, check_map,
-    check_pages, decode_map, encode_map, map_len,
+    BUFFER_DEF_LEN, BufferDef, EXTENT_LEN, Extent, Fault, PAGE_REF_LEN, PageRef, check_key,
+    check_map, check_pages, decode_map, encode_map, map_len,
 };
 use super::{FORMAT_MAJOR, FORMAT_MINOR};
 use crate::error::{Error, ErrorKind, Result, fail};
@@ -24,6 +25,8 @@ pub const BUFFER_ENTRY_LEN: usize = 8;
 
 /// Flag of a blob entry: the map stands in pages.
 const PAGED: u16 = 1;
+/// Flag of a blob entry: its attributes follow.
+const ATTRIBUTES_FOLLOW: u16 = 2;
 /// Flag of a buffer entry: the buffer is an extent page.
 const IS_PAGE: u32 = 1;
 
@@ -56,6 +59,23 @@ pub struct BlobEntry<'a> {
     pub len: u64,
     /// What the value is.
     pub map: BlobMap,
+    /// Its attributes.
+    pub attributes: Option<Attributes>,
+}
+
+/// What an image says of a blob, its map apart.
+#[derive(Clone, Copy)]
+pub struct BlobFacts<'a> {
+    /// The bucket.
+    pub bucket: BucketId,
+    /// The key.
+    pub key: &'a [u8],
+    /// The logged version.
+    pub version: Version,
+    /// Length of the value.
+    pub len: u64,
+    /// Its attributes.
+    pub attributes: Option<&'a Attributes>,
 }
 
 /// What the value of a blob in an image is.
@@ -102,63 +122,54 @@ impl PartitionEncoder {
     /// Adds a blob with the definitions of the buffers that only it names.
     pub fn push_blob(
         &mut self,
-        bucket: BucketId,
-        key: &[u8],
-        version: Version,
-        len: u64,
+        blob: &BlobFacts<'_>,
         extents: &[Extent],
         buffers: &[BufferDef],
     ) -> Result<()> {
-        let verdict = check_key(key).and_then(|()| check_map(len, 0..len, extents, buffers));
-        if let Err(fault) = verdict {
-            fail!(Internal, "blob entry not written: {fault}");
-        }
-        let entry_len = BLOB_ENTRY_LEN + pad8(key.len()) + map_len(extents, buffers);
-        self.blobs.reserve(entry_len);
-        let mut out = self.begin_blob(bucket, key, 0);
-        out.u64(version.0);
-        out.u64(len);
-        out.len32(extents.len());
-        out.len32(buffers.len());
-        out.bytes(key);
-        out.pad_to_8();
-        encode_map(&mut out, extents, buffers);
-        self.blob_count = count_up(self.blob_count)?;
-        Ok(())
+        let verdict = check_map(blob.len, 0..blob.len, extents, buffers);
+        self.push(blob, 0, verdict, [extents.len(), buffers.len()], map_len(extents, buffers), {
+            |out| encode_map(out, extents, buffers)
+        })
     }
 
     /// Adds a blob whose map stands in pages.
-    pub fn push_paged_blob(
-        &mut self,
-        bucket: BucketId,
-        key: &[u8],
-        version: Version,
-        len: u64,
-        pages: &[PageRef],
-    ) -> Result<()> {
-        let verdict = check_key(key).and_then(|()| check_pages(len, &(0..VALUE_LEN_MAX), pages));
-        if let Err(fault) = verdict {
-            fail!(Internal, "blob entry not written: {fault}");
-        }
-        self.blobs.reserve(BLOB_ENTRY_LEN + pad8(key.len()) + PAGE_REF_LEN * pages.len());
-        let mut out = self.begin_blob(bucket, key, PAGED);
-        out.u64(version.0);
-        out.u64(len);
-        out.len32(pages.len());
-        out.u32(0);
-        out.bytes(key);
-        out.pad_to_8();
-        pages.iter().for_each(|page| page.encode(&mut out));
-        self.blob_count = count_up(self.blob_count)?;
-        Ok(())
+    pub fn push_paged_blob(&mut self, blob: &BlobFacts<'_>, pages: &[PageRef]) -> Result<()> {
+        let verdict = check_pages(blob.len, &(0..VALUE_LEN_MAX), pages);
+        self.push(blob, PAGED, verdict, [pages.len(), 0], PAGE_REF_LEN * pages.len(), |out| {
+            pages.iter().for_each(|page| page.encode(out));
+        })
     }
 
-    fn begin_blob(&mut self, bucket: BucketId, key: &[u8], flags: u16) -> Encoder<'_> {
+    fn push(
+        &mut self,
+        blob: &BlobFacts<'_>,
+        map_flag: u16,
+        verdict: std::result::Result<(), Fault>,
+        counts: [usize; 2],
+        map_len: usize,
+        map: impl FnOnce(&mut Encoder<'_>),
+    ) -> Result<()> {
+        let BlobFacts { bucket, key, version, len, attributes } = *blob;
+        if let Err(fault) = check_key(key).and(verdict) {
+            fail!(Internal, "blob entry not written: {fault}");
+        }
+        let tail_len = attributes.map_or(0, Attributes::encoded_len);
+        self.blobs.reserve(BLOB_ENTRY_LEN + pad8(key.len()) + map_len + tail_len);
         let mut out = Encoder::new(&mut self.blobs);
         out.u32(bucket.0);
         out.len16(key.len());
-        out.u16(flags);
-        out
+        out.u16(map_flag | if attributes.is_some() { ATTRIBUTES_FOLLOW } else { 0 });
+        out.u64(version.0);
+        out.u64(len);
+        counts.into_iter().for_each(|count| out.len32(count));
+        out.bytes(key);
+        out.pad_to_8();
+        map(&mut out);
+        if let Some(attributes) = attributes {
+            attributes.encode(&mut out);
+        }
+        self.blob_count = count_up(self.blob_count)?;
+        Ok(())
     }
 
     /// Adds a buffer of the buffer table.
@@ -340,12 +351,12 @@ fn decode_blob<'a>(input: &mut Decoder<'a>) -> Result<BlobEntry<'a>> {
     let bucket = BucketId(input.u32("bucket")?);
     let key_len = input.u16("key_len")?;
     let flags = input.u16("flags")?;
-    if flags & !PAGED != 0 {
+    if flags & !(PAGED | ATTRIBUTES_FOLLOW) != 0 {
         return Err(input.error(ErrorKind::Format, format!("flags {flags:#x} are unknown")));
     }
     let version = Version(input.u64("version")?);
     let len = input.u64("len")?;
-    let is_paged = flags == PAGED;
+    let is_paged = flags & PAGED != 0;
     let extents = match is_paged {
         true => input.count(PAGE_REF_LEN, "page_count")?,
         false => input.count(EXTENT_LEN, "extent_count")?,
@@ -367,7 +378,11 @@ fn decode_blob<'a>(input: &mut Decoder<'a>) -> Result<BlobEntry<'a>> {
         (BlobMap::Inline { extents, buffers }, verdict)
     };
     verdict.map_err(|fault| input.corrupt(fault))?;
-    Ok(BlobEntry { bucket, key, version, len, map })
+    let attributes = match flags & ATTRIBUTES_FOLLOW {
+        0 => None,
+        _ => Some(Attributes::decode(input)?),
+    };
+    Ok(BlobEntry { bucket, key, version, len, map, attributes })
 }
 
 fn decode_buffer(input: &mut Decoder<'_>) -> Result<BufferEntry> {

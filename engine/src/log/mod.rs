@@ -6,7 +6,8 @@
 //! | [`codec`] | little-endian fields: the bounds-checked reader, the appending writer, checksums |
 //! | `fields`, `places` | what several structures share: bucket options, segments; chunks, roots, cuts, the log's start |
 //! | [`map`] | extents and buffer definitions, shared by records and checkpoints |
-//! | [`record`], `paged_records`, `shared_records` | the records: one change each; those of maps in extent pages; of buffers that several name |
+//! | [`attributes`] | the attributes of a blob: one block, on disk and in memory |
+//! | [`record`], `kinds` | the records: one change each, by the numbers of their kinds; `move_records`, `paged_records`, `shared_records`, `bucket_records`: those of moved buffers, of maps in extent pages, of buffers that several name, of buckets |
 //! | [`page`] | an extent page: a part of a large map, with the checks of its buffers |
 //! | [`batch`], `layout` | the batch: the unit of the log and of atomicity, with its small payloads; its builder |
 //! | [`superblock`], `supplement` | the root of trust of each tier: versions, identity, epoch, cuts, log start; what 1.1 has added |
@@ -18,12 +19,16 @@
 //! wrong and where. A structure is validated before it is written, by the same rules as when it
 //! is read: what this module wrote, it can read.
 
+pub mod attributes;
 pub mod batch;
+mod bucket_records;
 pub mod checkpoint;
 pub mod codec;
 mod fields;
+mod kinds;
 mod layout;
 pub mod map;
+mod move_records;
 pub mod page;
 mod paged_records;
 mod places;

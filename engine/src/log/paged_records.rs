@@ -5,7 +5,9 @@ use super::codec::{Decoder, Encoder, pad8};
 use super::map::{
     BUFFER_DEF_LEN, Fault, PAGE_REF_LEN, check_buffers, check_key, check_names, check_pages,
 };
-use super::record::{BufferDef, PageRef, Record, decode_blob_name, encode_blob_name};
+use super::record::{
+    BufferDef, PageRef, Record, check_follows, decode_blob_name, encode_blob_name,
+};
 use crate::error::Result;
 use crate::limits::VALUE_LEN_MAX;
 use crate::types::{BufferId, Version};
@@ -49,7 +51,7 @@ pub(super) fn encode(record: &Record, out: &mut Encoder<'_>) {
             names.iter().for_each(|name| out.u64(name.0));
             buffers.iter().for_each(|def| def.encode(out));
         }
-        Record::Paged { bucket, key, base, version, len, cut, pages } => {
+        Record::Paged { bucket, key, base, version, len, cut, pages, .. } => {
             encode_blob_name(out, *bucket, key);
             out.u64(base.map_or(0, |base| base.0));
             [version.0, *len, cut.start, cut.end].into_iter().for_each(|v| out.u64(v));
@@ -94,7 +96,7 @@ pub(super) fn decode_paged(input: &mut Decoder<'_>) -> Result<Record> {
     let key = input.bytes(key_len, "key")?.into();
     input.pad_to_8()?;
     let pages = (0..pages).map(|_| PageRef::decode(input)).collect::<Result<_>>()?;
-    Ok(Record::Paged { bucket, key, base, version, len, cut, pages })
+    Ok(Record::Paged { bucket, key, base, version, len, cut, pages, attributes: None })
 }
 
 pub(super) fn decode_release(input: &mut Decoder<'_>) -> Result<Record> {
@@ -117,13 +119,14 @@ pub(super) fn validate(record: &Record) -> std::result::Result<(), Fault> {
             check_buffers(buffers)?;
             check_definitions(*page, names, buffers)
         }
-        Record::Paged { key, base, version, len, cut, pages, .. } => {
+        Record::Paged { key, base, version, len, cut, pages, attributes, .. } => {
             check_key(key)?;
             check_pages(*len, cut, pages)?;
             match base {
-                Some(base) if base >= version => {
-                    Err(format!("version {} does not follow {}", version.0, base.0))
+                Some(_) if attributes.is_some() => {
+                    Err("a change of a map that says attributes".into())
                 }
+                Some(base) => check_follows(*base, *version),
                 None if *cut != (0..VALUE_LEN_MAX) => {
                     Err(format!("a whole map that replaces {cut:?}"))
                 }

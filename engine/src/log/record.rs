@@ -2,15 +2,16 @@
 
 use std::ops::Range;
 
-use super::codec::{Decoder, Encoder, check_location, pad8};
+use super::attributes::Attributes;
+use super::bucket_records as buckets;
+use super::codec::{Decoder, Encoder, pad8};
 pub use super::fields::{BucketRecord, SegmentKind};
-use super::fields::{
-    bucket_len, check_tier, decode_bucket, decode_segment, encode_bucket, encode_segment,
-};
+use super::fields::{check_tier, decode_segment, encode_segment};
+pub use super::kinds::RecordKind;
 pub use super::map::{BufferDef, ENCODING_RAW, Extent, PageRef};
-use super::map::{
-    check_key, check_map, check_name, decode_counts, decode_map, encode_map, map_len,
-};
+use super::map::{Fault, check_key, check_map, decode_counts, decode_map, encode_map, map_len};
+use super::move_records as moves;
+pub use super::move_records::MoveSubject;
 use super::paged_records as paged;
 use super::shared_records as shared;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,45 +24,15 @@ pub const RECORD_HEADER_LEN: usize = 8;
 const PUT_FIXED: usize = 32;
 const SPLICE_FIXED: usize = 56;
 const DELETE_FIXED: usize = 16;
-const MOVE_FIXED: usize = 32;
-const BUCKET_DESTROY_FIXED: usize = 8;
+const ATTRIBUTES_FIXED: usize = 24;
 const SEGMENT_FIXED: usize = 16;
 
-const _: () = assert!(PUT_FIXED.is_multiple_of(8) && SPLICE_FIXED.is_multiple_of(8));
-const _: () = assert!(DELETE_FIXED.is_multiple_of(8) && MOVE_FIXED.is_multiple_of(8));
-const _: () = assert!(BUCKET_DESTROY_FIXED.is_multiple_of(8) && SEGMENT_FIXED.is_multiple_of(8));
+/// Flag of a record of a whole state: its attributes follow. Without it there are none.
+const ATTRIBUTES_FOLLOW: u16 = 1 << 1;
 
-/// The number of a record's kind on disk. Numbers are never reused.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[repr(u16)]
-pub enum RecordKind {
-    /// [`Record::Put`]
-    Put = 1,
-    /// [`Record::Splice`]
-    Splice = 2,
-    /// [`Record::Delete`]
-    Delete = 3,
-    /// [`Record::Move`]
-    Move = 4,
-    /// [`Record::BucketCreate`]
-    BucketCreate = 5,
-    /// [`Record::BucketDestroy`]
-    BucketDestroy = 6,
-    /// [`Record::SegmentOpen`]
-    SegmentOpen = 7,
-    /// [`Record::SegmentFree`]
-    SegmentFree = 8,
-    /// [`Record::Marker`]
-    Marker = 9,
-    /// [`Record::Page`]
-    Page = 10,
-    /// [`Record::Paged`]
-    Paged = 11,
-    /// [`Record::Release`]
-    Release = 12,
-    /// [`Record::Share`]
-    Share = 13,
-}
+const _: () = assert!(ATTRIBUTES_FIXED.is_multiple_of(8));
+const _: () = assert!(PUT_FIXED.is_multiple_of(8) && SPLICE_FIXED.is_multiple_of(8));
+const _: () = assert!(DELETE_FIXED.is_multiple_of(8) && SEGMENT_FIXED.is_multiple_of(8));
 
 /// One change of the store's state.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -80,10 +51,12 @@ pub enum Record {
         extents: Vec<Extent>,
         /// Buffers that appear with this record, ascending by id.
         buffers: Vec<BufferDef>,
+        /// The blob's attributes.
+        attributes: Option<Attributes>,
     },
     /// The new state of a blob as a change of its logged predecessor: the range `cut` of the
-    /// map of `base` is replaced by `extents`, the length becomes `len`. Appends, partial puts
-    /// and truncation (no extents) of huge blobs cost what they change.
+    /// map of `base` is replaced by `extents`, the length becomes `len`, the attributes stay.
+    /// Appends, partial puts and truncation (no extents) of huge blobs cost what they change.
     Splice {
         /// The bucket.
         bucket: BucketId,
@@ -186,6 +159,8 @@ pub enum Record {
         cut: Range<u64>,
         /// The new ones, ascending.
         pages: Vec<PageRef>,
+        /// The blob's attributes, if the state is whole; those of `base` stay.
+        attributes: Option<Attributes>,
     },
     /// An extent page that no blob refers to is gone, and so are its counts.
     Release {
@@ -205,50 +180,40 @@ pub enum Record {
         /// Their definitions, ascending by id.
         buffers: Vec<BufferDef>,
     },
-}
-
-/// Whose location a [`Record::Move`] changes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum MoveSubject {
-    /// The only buffer of a blob, whose definition stands with the blob.
-    Lone {
+    /// A blob has other attributes, and the value it had.
+    Attributes {
         /// The bucket.
         bucket: BucketId,
         /// The key.
         key: Box<[u8]>,
-        /// The buffer.
-        buffer: BufferId,
+        /// The version that is changed: the key's last logged one.
+        base: Version,
+        /// The version this creates.
+        version: Version,
+        /// All of its attributes from now on.
+        attributes: Option<Attributes>,
     },
-    /// A buffer of the buffer table.
-    Table {
-        /// The buffer.
-        buffer: BufferId,
+    /// A bucket has another name, or other defaults and quotas.
+    BucketChange {
+        /// The bucket.
+        bucket: BucketId,
+        /// Its name from now on.
+        name: Box<[u8]>,
+        /// Its defaults and quotas from now on.
+        options: BucketRecord,
     },
-}
-
-impl RecordKind {
-    fn from_number(number: u16) -> Option<RecordKind> {
-        Record::KINDS.into_iter().find(|&kind| kind as u16 == number)
-    }
+    /// All blobs that a bucket has had are gone, the bucket stays.
+    BucketClear {
+        /// The bucket.
+        bucket: BucketId,
+        /// Above the versions of all blobs that are gone, below those of all changes that follow.
+        version: Version,
+    },
 }
 
 impl Record {
     /// Every kind, for whoever must not forget one.
-    pub const KINDS: [RecordKind; 13] = [
-        RecordKind::Put,
-        RecordKind::Splice,
-        RecordKind::Delete,
-        RecordKind::Move,
-        RecordKind::BucketCreate,
-        RecordKind::BucketDestroy,
-        RecordKind::SegmentOpen,
-        RecordKind::SegmentFree,
-        RecordKind::Marker,
-        RecordKind::Page,
-        RecordKind::Paged,
-        RecordKind::Release,
-        RecordKind::Share,
-    ];
+    pub const KINDS: [RecordKind; 16] = RecordKind::ALL;
 
     /// The kind of this record.
     pub fn kind(&self) -> RecordKind {
@@ -266,6 +231,28 @@ impl Record {
             Record::Paged { .. } => RecordKind::Paged,
             Record::Release { .. } => RecordKind::Release,
             Record::Share { .. } => RecordKind::Share,
+            Record::Attributes { .. } => RecordKind::Attributes,
+            Record::BucketChange { .. } => RecordKind::BucketChange,
+            Record::BucketClear { .. } => RecordKind::BucketClear,
+        }
+    }
+
+    /// The attributes that the record says.
+    fn attributes(&self) -> Option<&Attributes> {
+        match self {
+            Record::Put { attributes, .. }
+            | Record::Paged { attributes, .. }
+            | Record::Attributes { attributes, .. } => attributes.as_ref(),
+            _ => None,
+        }
+    }
+
+    fn set_attributes(&mut self, read: Attributes) {
+        if let Record::Put { attributes, .. }
+        | Record::Paged { attributes, .. }
+        | Record::Attributes { attributes, .. } = self
+        {
+            *attributes = Some(read);
         }
     }
 
@@ -295,32 +282,42 @@ impl Record {
     pub fn encoded_len(&self) -> usize {
         RECORD_HEADER_LEN
             + match self {
-                Record::Put { key, extents, buffers, .. } => {
-                    PUT_FIXED + pad8(key.len()) + map_len(extents, buffers)
+                Record::Put { key, extents, buffers, attributes, .. } => {
+                    PUT_FIXED
+                        + pad8(key.len())
+                        + map_len(extents, buffers)
+                        + attributes_len(attributes.as_ref())
                 }
                 Record::Splice { key, extents, buffers, .. } => {
                     SPLICE_FIXED + pad8(key.len()) + map_len(extents, buffers)
                 }
                 Record::Delete { key, .. } => DELETE_FIXED + pad8(key.len()),
-                Record::Move { subject, .. } => MOVE_FIXED + pad8(subject.key().len()),
-                Record::BucketCreate { name, .. } => bucket_len(name),
-                Record::BucketDestroy { .. } => BUCKET_DESTROY_FIXED,
+                Record::Move { subject, .. } => moves::move_len(subject),
+                Record::BucketCreate { .. }
+                | Record::BucketChange { .. }
+                | Record::BucketDestroy { .. }
+                | Record::BucketClear { .. } => buckets::encoded_len(self),
                 Record::SegmentOpen { .. } | Record::SegmentFree { .. } => SEGMENT_FIXED,
                 Record::Marker => 0,
                 Record::Page { key, names, buffers, .. } => paged::page_len(key, names, buffers),
-                Record::Paged { key, pages, .. } => paged::paged_len(key, pages),
+                Record::Paged { key, pages, attributes, .. } => {
+                    paged::paged_len(key, pages) + attributes_len(attributes.as_ref())
+                }
                 Record::Release { names, .. } => paged::release_len(names),
                 Record::Share { key, buffers, .. } => shared::share_len(key, buffers),
+                Record::Attributes { key, attributes, .. } => {
+                    ATTRIBUTES_FIXED + pad8(key.len()) + attributes_len(attributes.as_ref())
+                }
             }
     }
 
     /// Appends this record. The encoder's position must be a multiple of 8.
     pub fn encode(&self, out: &mut Encoder<'_>) {
         out.u16(self.kind() as u16);
-        out.u16(0);
+        out.u16(if self.attributes().is_some() { ATTRIBUTES_FOLLOW } else { 0 });
         out.len32(self.encoded_len());
         match self {
-            Record::Put { bucket, key, version, len, extents, buffers } => {
+            Record::Put { bucket, key, version, len, extents, buffers, .. } => {
                 encode_blob_name(out, *bucket, key);
                 out.u64(version.0);
                 out.u64(*len);
@@ -337,13 +334,10 @@ impl Record {
                 out.bytes(key);
             }
             Record::Move { subject, from, to } => subject.encode(out, *from, *to),
-            Record::BucketCreate { bucket, name, options } => {
-                encode_bucket(out, *bucket, name, options);
-            }
-            Record::BucketDestroy { bucket } => {
-                out.u32(bucket.0);
-                out.u32(0);
-            }
+            Record::BucketCreate { .. }
+            | Record::BucketChange { .. }
+            | Record::BucketDestroy { .. }
+            | Record::BucketClear { .. } => buckets::encode(self, out),
             Record::SegmentOpen { segment, generation, kind } => {
                 encode_segment(out, *segment, *generation, *kind as u8);
             }
@@ -355,8 +349,17 @@ impl Record {
                 paged::encode(self, out);
             }
             Record::Share { .. } => shared::encode(self, out),
+            Record::Attributes { bucket, key, base, version, .. } => {
+                encode_blob_name(out, *bucket, key);
+                out.u64(base.0);
+                out.u64(version.0);
+                out.bytes(key);
+            }
         }
         out.pad_to_8();
+        if let Some(attributes) = self.attributes() {
+            attributes.encode(out);
+        }
     }
 
     /// Reads the record at the decoder's position, which must be a multiple of 8.
@@ -368,7 +371,8 @@ impl Record {
         let Some(kind) = RecordKind::from_number(number) else {
             return Err(input.error(ErrorKind::Format, format!("record kind {number} is unknown")));
         };
-        if flags != 0 {
+        let has_attributes = flags == ATTRIBUTES_FOLLOW && kind.may_have_attributes();
+        if flags != 0 && !has_attributes {
             let message = format!("flags {flags:#x} of a {kind:?} record are unknown");
             return Err(input.error(ErrorKind::Format, message));
         }
@@ -377,7 +381,11 @@ impl Record {
         }
         let body = input.bytes(len - RECORD_HEADER_LEN, "record body")?;
         let mut body = Decoder::with_base("record", body, start + RECORD_HEADER_LEN);
-        let record = Record::decode_body(kind, &mut body)?;
+        let mut record = Record::decode_body(kind, &mut body)?;
+        if has_attributes {
+            body.pad_to_8()?;
+            record.set_attributes(Attributes::decode(&mut body)?);
+        }
         record.validate().map_err(|fault| {
             Error::new(ErrorKind::Corrupt, format!("{kind:?} record at byte {start}: {fault}"))
         })?;
@@ -396,15 +404,10 @@ impl Record {
                 Record::Delete { bucket, key: input.bytes(key_len, "key")?.into(), version }
             }
             RecordKind::Move => MoveSubject::decode_move(input)?,
-            RecordKind::BucketCreate => {
-                let (bucket, name, options) = decode_bucket(input)?;
-                Record::BucketCreate { bucket, name, options }
-            }
-            RecordKind::BucketDestroy => {
-                let bucket = BucketId(input.u32("bucket")?);
-                input.zeros(4, "reserved")?;
-                Record::BucketDestroy { bucket }
-            }
+            RecordKind::BucketCreate
+            | RecordKind::BucketChange
+            | RecordKind::BucketDestroy
+            | RecordKind::BucketClear => buckets::decode(kind, input)?,
             RecordKind::SegmentOpen => {
                 let (segment, generation, kind) = decode_segment(input, SegmentKind::decode)?;
                 Record::SegmentOpen { segment, generation, kind }
@@ -419,6 +422,7 @@ impl Record {
             RecordKind::Paged => paged::decode_paged(input)?,
             RecordKind::Release => paged::decode_release(input)?,
             RecordKind::Share => shared::decode_share(input)?,
+            RecordKind::Attributes => decode_attributes(input)?,
         })
     }
 
@@ -432,81 +436,28 @@ impl Record {
             }
             Record::Splice { key, base, version, len, cut, extents, buffers, .. } => {
                 check_key(key)?;
-                if base >= version {
-                    return Err(format!("version {} does not follow {}", version.0, base.0));
-                }
+                check_follows(*base, *version)?;
                 check_map(*len, cut.clone(), extents, buffers)
             }
             Record::Delete { key, .. } => check_key(key),
-            Record::Move { subject, from, to } => {
-                if let MoveSubject::Lone { key, .. } = subject {
-                    check_key(key)?;
-                }
-                check_location(*from, 0)?;
-                check_location(*to, 0)?;
-                if from == to { Err(format!("a move from {from:?} to itself")) } else { Ok(()) }
-            }
-            Record::BucketCreate { name, options, .. } => {
-                check_name(name)?;
-                options.validate()
-            }
+            Record::Move { subject, from, to } => subject.validate(*from, *to),
+            Record::BucketCreate { .. }
+            | Record::BucketChange { .. }
+            | Record::BucketDestroy { .. }
+            | Record::BucketClear { .. } => buckets::validate(self),
             Record::SegmentOpen { segment, .. } | Record::SegmentFree { segment, .. } => {
                 check_tier(*segment)
             }
-            Record::BucketDestroy { .. } | Record::Marker => Ok(()),
+            Record::Marker => Ok(()),
             Record::Page { .. } | Record::Paged { .. } | Record::Release { .. } => {
                 paged::validate(self)
             }
             Record::Share { key, buffers, .. } => shared::validate(key, buffers),
-        }
-    }
-}
-
-impl MoveSubject {
-    const LONE: u8 = 1;
-    const TABLE: u8 = 2;
-
-    fn key(&self) -> &[u8] {
-        match self {
-            MoveSubject::Lone { key, .. } => key,
-            MoveSubject::Table { .. } => &[],
-        }
-    }
-
-    fn encode(&self, out: &mut Encoder<'_>, from: Location, to: Location) {
-        let (tag, bucket, buffer) = match self {
-            MoveSubject::Lone { bucket, buffer, .. } => (Self::LONE, bucket.0, buffer.0),
-            MoveSubject::Table { buffer } => (Self::TABLE, 0, buffer.0),
-        };
-        out.u32(bucket);
-        out.len16(self.key().len());
-        out.u8(tag);
-        out.u8(0);
-        out.u64(buffer);
-        out.location(from);
-        out.location(to);
-        out.bytes(self.key());
-    }
-
-    fn decode_move(input: &mut Decoder<'_>) -> Result<Record> {
-        let bucket = input.u32("bucket")?;
-        let key_len = input.u16("key_len")?;
-        let tag = input.u8("move.subject")?;
-        input.zeros(1, "reserved")?;
-        let buffer = BufferId(input.u64("buffer")?);
-        let from = input.location("from")?;
-        let to = input.location("to")?;
-        let key = input.bytes(usize::from(key_len), "key")?;
-        let subject = match tag {
-            Self::LONE => MoveSubject::Lone { bucket: BucketId(bucket), key: key.into(), buffer },
-            Self::TABLE if bucket == 0 && key_len == 0 => MoveSubject::Table { buffer },
-            Self::TABLE => return Err(input.corrupt("a table buffer's move names a blob")),
-            _ => {
-                let message = format!("move subject {tag} is unknown");
-                return Err(input.error(ErrorKind::Format, message));
+            Record::Attributes { key, base, version, .. } => {
+                check_key(key)?;
+                check_follows(*base, *version)
             }
-        };
-        Ok(Record::Move { subject, from, to })
+        }
     }
 }
 
@@ -555,7 +506,7 @@ fn decode_put(input: &mut Decoder<'_>) -> Result<Record> {
     let version = Version(input.u64("version")?);
     let len = input.u64("len")?;
     let (key, extents, buffers) = decode_key_and_map(input, key_len)?;
-    Ok(Record::Put { bucket, key, version, len, extents, buffers })
+    Ok(Record::Put { bucket, key, version, len, extents, buffers, attributes: None })
 }
 
 fn decode_splice(input: &mut Decoder<'_>) -> Result<Record> {
@@ -566,4 +517,24 @@ fn decode_splice(input: &mut Decoder<'_>) -> Result<Record> {
     let cut = input.u64("cut.start")?..input.u64("cut.end")?;
     let (key, extents, buffers) = decode_key_and_map(input, key_len)?;
     Ok(Record::Splice { bucket, key, base, version, len, cut, extents, buffers })
+}
+
+fn decode_attributes(input: &mut Decoder<'_>) -> Result<Record> {
+    let (bucket, key_len) = decode_blob_name(input)?;
+    let base = Version(input.u64("base")?);
+    let version = Version(input.u64("version")?);
+    let key = input.bytes(key_len, "key")?.into();
+    Ok(Record::Attributes { bucket, key, base, version, attributes: None })
+}
+
+/// What is wrong with a version that follows another, if anything.
+pub(super) fn check_follows(base: Version, version: Version) -> std::result::Result<(), Fault> {
+    match base < version {
+        true => Ok(()),
+        false => Err(format!("version {} does not follow {}", version.0, base.0)),
+    }
+}
+
+fn attributes_len(attributes: Option<&Attributes>) -> usize {
+    attributes.map_or(0, Attributes::encoded_len)
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Result, fail};
 use crate::index::Index;
+use crate::index::entry::Entry;
 use crate::index::state::{Buffer, Checks, Map, PagedMap, Value};
 use crate::index::table::RowView;
 use crate::limits::PARTITIONS;
@@ -105,19 +106,19 @@ impl Sums {
         replay: &Replay<'_>,
         partition: usize,
     ) -> Result<()> {
-        let maps = std::mem::take(&mut *replay.maps[partition].lock());
-        for map in maps {
-            if replay.buckets.contains_key(&map.bucket) {
-                make_map(target, map)?;
-            }
-        }
         for number in Index::stripes_of(partition) {
             let mut stripe = target.index.lock_number(number);
-            // What a destroyed bucket held is not live: nothing has been counted for it.
-            let destroyed = |bucket| !replay.buckets.contains_key(&bucket);
-            if stripe.iter().any(|entry| destroyed(entry.bucket)) {
-                target.index.remove_where(&mut stripe, |entry| destroyed(entry.bucket));
+            // What a destroyed or cleared bucket held is not live: nothing has been counted for it.
+            if stripe.iter().any(|entry| is_gone(replay, entry)) {
+                target.index.remove_where(&mut stripe, |entry| is_gone(replay, entry));
             }
+        }
+        let maps = std::mem::take(&mut *replay.maps[partition].lock());
+        for map in maps {
+            make_map(target, map)?;
+        }
+        for number in Index::stripes_of(partition) {
+            let stripe = target.index.lock_number(number);
             for entry in stripe.iter() {
                 if let Some(lone) = entry.visible.lone() {
                     check_place(target.space, lone)?;
@@ -138,7 +139,18 @@ impl Sums {
     }
 }
 
+/// Whether a blob has gone with its bucket, or with all others of it.
+fn is_gone(replay: &Replay<'_>, entry: &Entry) -> bool {
+    let cleared = replay.cleared.get(&entry.bucket);
+    !replay.buckets.contains_key(&entry.bucket)
+        || cleared.is_some_and(|version| entry.visible.version < *version)
+}
+
+/// Makes the map of a blob, unless that has gone.
 fn make_map(target: &Target<'_>, staged: StagedMap) -> Result<()> {
+    if target.index.lock(staged.hash).get(staged.hash, staged.bucket, &staged.key).is_none() {
+        return Ok(());
+    }
     let value = match staged.parts {
         Parts::Extents(extents) => {
             for extent in &extents {

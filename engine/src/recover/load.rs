@@ -80,8 +80,8 @@ pub(super) fn partition(
                 }
             },
         };
-        let (version, len) = (blob.version, blob.len);
-        replay.put(hash, blob.bucket, blob.key, Blob { version, len, value });
+        let (version, len, attributes) = (blob.version, blob.len, replay.share(&blob.attributes));
+        replay.put(hash, blob.bucket, blob.key, Blob { version, len, value, attributes });
     }
     for entry in view.buffers() {
         let BufferEntry { def, named, is_page } = entry?;

@@ -13,12 +13,14 @@ use parking_lot::Mutex;
 
 use crate::error::{Result, fail};
 use crate::index::Index;
+use crate::index::attributes::SharedAttributes;
 use crate::index::extents::{self, Extent};
 use crate::index::pages::{self, PageRef};
 use crate::index::state::{BlobState, Buffer, Value, is_lone, whole};
 use crate::index::table::{BufferTable, from_record, to_record};
 use crate::io::runtime::Runtime;
 use crate::limits::PARTITIONS;
+use crate::log::attributes::Attributes;
 use crate::log::batch::BatchView;
 use crate::log::record::{BucketRecord, BufferDef, MoveSubject, Record, SegmentKind};
 use crate::log::root::PartitionRef;
@@ -42,6 +44,7 @@ pub(super) struct Blob {
     pub version: Version,
     pub len: u64,
     pub value: Content,
+    pub attributes: Option<Arc<SharedAttributes>>,
 }
 
 /// The map of a blob that will have one.
@@ -94,6 +97,8 @@ pub(super) struct Replay<'a> {
     pub maps: Vec<Mutex<HashTable<StagedMap>>>,
     pub buckets: BTreeMap<BucketId, (Box<[u8]>, BucketRecord)>,
     pub buckets_used: BucketId,
+    /// Blobs of older versions than these are gone.
+    pub cleared: BTreeMap<BucketId, Version>,
     pub segments: BTreeMap<TierSegment, (u32, SegmentKind)>,
     pub next_generation: u32,
 }
@@ -110,6 +115,7 @@ impl<'a> Replay<'a> {
             maps: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
             buckets: BTreeMap::new(),
             buckets_used: BucketId(0),
+            cleared: BTreeMap::new(),
             segments: BTreeMap::new(),
             next_generation: 1,
         }
@@ -135,7 +141,8 @@ impl<'a> Replay<'a> {
             let map = StagedMap { hash, bucket, key: entry.key.clone(), parts };
             maps.insert_unique(hash, map, |map| map.hash);
         }
-        entry.load(BlobState { version: blob.version, len: blob.len, value }, self.table);
+        let Blob { version, len, attributes, .. } = blob;
+        entry.load(BlobState { version, len, value, attributes }, self.table);
     }
 
     fn remove(&self, hash: u64, bucket: BucketId, key: &[u8], version: Version) {
@@ -150,7 +157,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// What a blob is made of: the version `base` of it, to which a record applies.
+    /// What a blob is made of, and its attributes: the version `base` of it, to which a record
+    /// applies.
     fn base_of(
         &self,
         seq: BatchSeq,
@@ -158,7 +166,7 @@ impl<'a> Replay<'a> {
         hash: u64,
         bucket: BucketId,
         key: &[u8],
-    ) -> Result<Parts> {
+    ) -> Result<(Parts, Option<Arc<SharedAttributes>>)> {
         let mut stripe = self.index.lock(hash);
         let entry = stripe.get(hash, bucket, key);
         let found = entry.as_ref().map(|entry| entry.visible.version);
@@ -172,12 +180,13 @@ impl<'a> Replay<'a> {
             )
         };
         let maps = self.maps[Index::partition(hash)].lock();
-        Ok(match entry.visible.lone() {
+        let parts = match entry.visible.lone() {
             Some(lone) => Parts::Extents(vec![whole(lone)]),
             None => maps
                 .find(hash, |map| map.is(hash, bucket, key))
                 .map_or_else(|| Parts::Extents(Vec::new()), |map| map.parts.clone()),
-        })
+        };
+        Ok((parts, entry.visible.attributes.clone()))
     }
 
     // ---- records --------------------------------------------------------------------------
@@ -228,7 +237,7 @@ impl<'a> Replay<'a> {
 
     fn apply(&self, lane: Lane, seq: BatchSeq, record: &Record) -> Result<()> {
         match record {
-            Record::Put { bucket, key, version, len, extents, buffers } => {
+            Record::Put { bucket, key, version, len, extents, buffers, attributes } => {
                 // A lone buffer stands with its blob; the record that makes it a part of a map
                 // will define it.
                 let lone = lone_of(extents, buffers, *len);
@@ -237,15 +246,18 @@ impl<'a> Replay<'a> {
                 }
                 if let Some(hash) = self.concerns(lane, seq, *bucket, key) {
                     let value = lone.map_or_else(|| Content::of(extents.clone()), Content::Lone);
-                    self.put(hash, *bucket, key, Blob { version: *version, len: *len, value });
+                    let (version, len) = (*version, *len);
+                    let attributes = self.share(attributes);
+                    self.put(hash, *bucket, key, Blob { version, len, value, attributes });
                 }
             }
             Record::Splice { bucket, key, base, version, len, cut, extents, buffers } => {
                 self.define(lane, seq, buffers);
                 if let Some(hash) = self.concerns(lane, seq, *bucket, key) {
-                    let old = self.base_of(seq, *base, hash, *bucket, key)?.extents(seq)?;
-                    let value = Content::of(extents::splice(&old, cut.clone(), extents, *len));
-                    self.put(hash, *bucket, key, Blob { version: *version, len: *len, value });
+                    let (old, attributes) = self.base_of(seq, *base, hash, *bucket, key)?;
+                    let (old, version, len) = (old.extents(seq)?, *version, *len);
+                    let value = Content::of(extents::splice(&old, cut.clone(), extents, len));
+                    self.put(hash, *bucket, key, Blob { version, len, value, attributes });
                 }
             }
             Record::Delete { bucket, key, version } => {
@@ -256,7 +268,15 @@ impl<'a> Replay<'a> {
             Record::Move { subject, from, to } => {
                 self.with_buffer(lane, seq, subject, *from, |buffer| buffer.location = *to);
             }
+            Record::Attributes { bucket, key, base, version, attributes } => {
+                if let Some(hash) = self.concerns(lane, seq, *bucket, key) {
+                    self.base_of(seq, *base, hash, *bucket, key)?;
+                    self.describe(hash, *bucket, key, *version, attributes);
+                }
+            }
             Record::BucketCreate { .. }
+            | Record::BucketChange { .. }
+            | Record::BucketClear { .. }
             | Record::BucketDestroy { .. }
             | Record::SegmentOpen { .. }
             | Record::SegmentFree { .. }
@@ -280,35 +300,58 @@ impl<'a> Replay<'a> {
                     self.hand_over_lone(hash, *bucket, key, buffers);
                 }
             }
-            Record::Paged { bucket, key, base, version, len, cut, pages } => {
+            Record::Paged { bucket, key, base, version, len, cut, pages, attributes } => {
                 if let Some(hash) = self.concerns(lane, seq, *bucket, key) {
-                    let pages = match base {
+                    let (pages, attributes) = match base {
                         Some(base) => {
-                            let old = self.base_of(seq, *base, hash, *bucket, key)?.pages(seq)?;
-                            pages::splice(&old, cut, pages)
+                            let (old, kept) = self.base_of(seq, *base, hash, *bucket, key)?;
+                            (pages::splice(&old.pages(seq)?, cut, pages), kept)
                         }
-                        None => pages.clone(),
+                        None => (pages.clone(), self.share(attributes)),
                     };
-                    let value = Content::Paged(pages);
-                    self.put(hash, *bucket, key, Blob { version: *version, len: *len, value });
+                    let (version, len, value) = (*version, *len, Content::Paged(pages));
+                    self.put(hash, *bucket, key, Blob { version, len, value, attributes });
                 }
             }
         }
         Ok(())
     }
 
+    pub fn share(&self, attributes: &Option<Attributes>) -> Option<Arc<SharedAttributes>> {
+        let share = |said: &Attributes| SharedAttributes::new(said.clone(), self.index.budget());
+        attributes.as_ref().map(share)
+    }
+
+    /// A blob has other attributes, and the value it had.
+    fn describe(
+        &self,
+        hash: u64,
+        bucket: BucketId,
+        key: &[u8],
+        version: Version,
+        attributes: &Option<Attributes>,
+    ) {
+        let mut stripe = self.index.lock(hash);
+        if let Some(entry) = stripe.get(hash, bucket, key) {
+            entry.visible.version = version;
+            entry.visible.attributes = self.share(attributes);
+        }
+    }
+
     /// A lone buffer that the table has now makes its blob's value a map.
     fn hand_over_lone(&self, hash: u64, bucket: BucketId, key: &[u8], buffers: &[BufferDef]) {
-        let (version, len, extents) = {
+        let (version, len, extents, attributes) = {
             let mut stripe = self.index.lock(hash);
             let Some(entry) = stripe.get(hash, bucket, key) else { return };
             let Some(lone) = entry.visible.lone() else { return };
             if buffers.iter().all(|def| def.id != lone.id) {
                 return;
             }
-            (entry.visible.version, entry.visible.len, vec![whole(lone)])
+            let attributes = entry.visible.attributes.clone();
+            (entry.visible.version, entry.visible.len, vec![whole(lone)], attributes)
         };
-        self.put(hash, bucket, key, Blob { version, len, value: Content::of(extents) });
+        let value = Content::of(extents);
+        self.put(hash, bucket, key, Blob { version, len, value, attributes });
     }
 
     /// A page that names these buffers appears, or is gone.
@@ -337,6 +380,16 @@ impl<'a> Replay<'a> {
                 if seq > self.root_seq {
                     self.buckets.insert(*bucket, (name.clone(), *options));
                 }
+            }
+            Record::BucketChange { bucket, name, options } if seq > self.root_seq => {
+                if let Some(known) = self.buckets.get_mut(bucket) {
+                    *known = (name.clone(), *options);
+                }
+            }
+            // By versions, whatever the cuts: what an image has that is older was there before.
+            Record::BucketClear { bucket, version } => {
+                let cleared = self.cleared.entry(*bucket).or_insert(*version);
+                *cleared = (*cleared).max(*version);
             }
             Record::BucketDestroy { bucket } if seq > self.root_seq => {
                 self.buckets.remove(bucket);

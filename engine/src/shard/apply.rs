@@ -3,9 +3,11 @@
 //! Two steps. *Apply*, once the batch is on the device: the logged state changes. *Acknowledge*,
 //! at the level asked for: the visible state changes and the caller is told.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::buckets::Whole;
 use crate::core::{
     Change, Commit, Core, DramImage, Member, MoveRequest, NewBuffer, Origin, PageCommit,
     ReleaseRequest, Share, Source,
@@ -18,6 +20,7 @@ use crate::log::record::{MoveSubject, Record};
 use crate::shard::log_owner::Effect;
 use crate::tier::dram::PublishHead;
 use crate::types::{BucketId, BufferId, Location, SlotId, Version};
+use crate::usage::{Growth, Hold};
 
 /// A claimed key whose logged state is to become visible.
 pub struct Publish {
@@ -26,6 +29,10 @@ pub struct Publish {
     key: Arc<[u8]>,
     /// The DRAM copy to publish with it.
     dram: Option<DramImage>,
+    /// The DRAM copy there is, is one of the new state too.
+    value_stays: bool,
+    /// The growth of the bucket that was set aside.
+    hold: Option<Hold>,
 }
 
 /// An acknowledgement that may have to wait for the watermark.
@@ -110,8 +117,8 @@ pub fn apply(core: &Core, effect: Effect) -> Ack {
             apply_move(core, request);
             Ack::None
         }
-        Effect::Bucket(record, reply) => {
-            apply_bucket(core, &record);
+        Effect::Bucket(record, whole, reply) => {
+            apply_bucket(core, &record, whole);
             Ack::Reply(reply)
         }
         Effect::Flush(reply) => Ack::Reply(reply),
@@ -144,14 +151,19 @@ pub fn fail(core: &Core, effect: Effect, error: &Error) {
             core.space.bytes_dead(request.to, request.stored_len);
             request.reply.send(Err(error.clone()));
         }
-        Effect::Bucket(_, reply) | Effect::Flush(reply) => reply.send(Err(error.clone())),
+        Effect::Bucket(_, whole, reply) => {
+            drop(whole);
+            reply.send(Err(error.clone()));
+        }
+        Effect::Flush(reply) => reply.send(Err(error.clone())),
         Effect::Share(_) | Effect::Quiet => {}
     }
 }
 
 /// The logged state changes. Returns what is to be published, where a claim waits for that.
 fn apply_commit(core: &Core, commit: Commit) -> Option<Publish> {
-    let Commit { hash, bucket, key, version, change, origin } = commit;
+    let Commit { hash, bucket, key, version, change, attributes, hold, origin } = commit;
+    let value_stays = matches!(change, Change::Attributes { .. });
     let mut dram = None;
     // New pages: held until the blob's map counts on them.
     let mut _holds = Vec::new();
@@ -167,19 +179,25 @@ fn apply_commit(core: &Core, commit: Commit) -> Option<Publish> {
                 for new in buffers.iter().filter(|new| matches!(new.source, Source::Inherited)) {
                     entry.hand_over_lone(new.buffer.id, &core.table);
                 }
-                BlobState { version, len, value: value_of(core, len, extents, buffers) }
+                let value = value_of(core, len, extents, buffers);
+                BlobState { version, len, value, attributes }
             }
             Change::Paged { len, pages, holds, .. } => {
                 _holds = holds;
                 let map = PagedMap::new(pages, &core.table);
-                BlobState { version, len, value: Value::Paged(Arc::new(map)) }
+                let value = Value::Paged(Arc::new(map));
+                BlobState { version, len, value, attributes }
+            }
+            Change::Attributes { .. } => {
+                let BlobState { len, value, .. } = entry.logged_state()?.clone();
+                BlobState { version, len, value, attributes }
             }
         };
         old = entry.set_logged(state, &core.table);
     }
     drop(old);
     match origin {
-        Origin::Claimed => Some(Publish { hash, bucket, key, dram }),
+        Origin::Claimed => Some(Publish { hash, bucket, key, dram, value_stays, hold }),
         Origin::Behind(slots) => {
             finish_behind(core, hash, bucket, &key, version, &slots);
             None
@@ -300,46 +318,71 @@ fn is_dirty_in(core: &Core, state: &BlobState, slot: SlotId, buffer: BufferId) -
 }
 
 /// Makes a claimed key's logged state visible and ends the claim.
-fn publish_one(core: &Core, publish: Publish) {
-    let hash = publish.hash;
-    let old = publish_in(core, &mut core.index.lock(hash), publish);
+fn publish_one(core: &Core, mut publish: Publish) {
+    let (hash, bucket) = (publish.hash, publish.bucket);
+    let hold = publish.hold.take();
+    let old = {
+        let mut stripe = core.index.lock(hash);
+        let (old, growth) = publish_in(core, &mut stripe, &mut publish);
+        core.buckets.count(bucket, growth, hold);
+        old
+    };
     // Outside the lock: it may be the last to hold a map.
     drop(old);
     core.index.stripe(hash).released.wake_all();
 }
 
 /// The same of several keys, under all their stripe locks: whoever locks these sees all or none.
-fn publish_all(core: &Core, all: Vec<Publish>) {
+fn publish_all(core: &Core, mut all: Vec<Publish>) {
     let hashes: Vec<u64> = all.iter().map(|publish| publish.hash).collect();
     let mut locked = core.index.lock_all(&hashes);
-    let publish = |publish: Publish| publish_in(core, locked.stripe(publish.hash), publish);
-    let old: Vec<Option<BlobState>> = all.into_iter().map(publish).collect();
+    let mut grown: BTreeMap<BucketId, (Growth, Option<Hold>)> = BTreeMap::new();
+    let mut publish = |publish: &mut Publish| {
+        let (bucket, hold) = (publish.bucket, publish.hold.take());
+        let (old, growth) = publish_in(core, locked.stripe(publish.hash), publish);
+        let (sum, first_hold) = grown.entry(bucket).or_default();
+        *sum += growth;
+        *first_hold = first_hold.take().or(hold);
+        old
+    };
+    let old: Vec<Option<BlobState>> = all.iter_mut().map(&mut publish).collect();
+    // In sum: no bucket holds more meanwhile than before or after.
+    for (bucket, (growth, hold)) in grown {
+        core.buckets.count(bucket, growth, hold);
+    }
     drop(locked);
     drop(old);
     hashes.iter().for_each(|hash| core.index.stripe(*hash).released.wake_all());
 }
 
-/// Returns the state that nobody sees any more.
-fn publish_in(core: &Core, stripe: &mut StripeInner, publish: Publish) -> Option<BlobState> {
-    let Publish { hash, bucket, key, dram } = publish;
-    let (entry, dir) = stripe.get_with_dir(hash, bucket, &key);
-    let entry = entry?;
+/// Returns the state that nobody sees any more, and by how much the bucket has grown.
+fn publish_in(
+    core: &Core,
+    stripe: &mut StripeInner,
+    publish: &mut Publish,
+) -> (Option<BlobState>, Growth) {
+    let Publish { hash, bucket, key, dram, value_stays, .. } = publish;
+    let (hash, bucket, key) = (*hash, *bucket, &*key);
+    let (Some(entry), dir) = stripe.get_with_dir(hash, bucket, key) else {
+        return (None, Growth::default());
+    };
     let old = entry.publish(&core.table);
     entry.claimed = false;
     entry.heat = entry.heat.touched(core.runtime.recent());
     let new = &entry.visible;
-    core.buckets.note_change(bucket, &key, &old, new);
-    let resident = dram.and_then(DramImage::take).filter(|_| new.exists());
+    let growth = core.buckets.note_change(bucket, key, &old, new);
+    let resident = dram.take().filter(|_| new.exists()).and_then(DramImage::take);
     match resident {
         Some((head, ranges)) => {
-            let (version, len, key, ranges) = (new.version, new.len, &*key, &*ranges);
+            let (version, len, key, ranges) = (new.version, new.len, &**key, &*ranges);
             let head = PublishHead { head, hash, bucket, key, version, len, ranges };
             core.dram.publish(dir, &head);
         }
-        None => drop(core.dram.remove(dir, hash, bucket, &key)),
+        None if *value_stays => core.dram.renew(dir, hash, bucket, key, new.version),
+        None => drop(core.dram.remove(dir, hash, bucket, key)),
     }
-    core.index.remove_if_vacant(stripe, hash, bucket, &key);
-    Some(old)
+    core.index.remove_if_vacant(stripe, hash, bucket, key);
+    (Some(old), growth)
 }
 
 /// Ends a claim without a change.
@@ -466,12 +509,22 @@ fn relocate(
         .is_some_and(|entry| entry.relocate_lone(buffer, request.from, request.to, &core.space))
 }
 
-fn apply_bucket(core: &Core, record: &Record) {
+/// Changes the list of buckets. Those who wait for a whole one go on when this returns.
+pub fn apply_bucket(core: &Core, record: &Record, whole: Option<Whole>) {
     match record {
         Record::BucketCreate { bucket, name, options } => {
             core.buckets.insert(*bucket, name, *options);
         }
-        Record::BucketDestroy { bucket } => core.buckets.remove(core, *bucket),
+        Record::BucketChange { bucket, name, options } => {
+            core.buckets.change(*bucket, name, *options);
+        }
+        Record::BucketClear { bucket, version } => core.buckets.clear(core, *bucket, *version),
+        Record::BucketDestroy { bucket } => {
+            core.buckets.remove(core, *bucket);
+            if let Some(mut whole) = whole {
+                whole.destroyed();
+            }
+        }
         _ => unreachable!("not a bucket record"),
     }
 }

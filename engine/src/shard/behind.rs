@@ -345,6 +345,8 @@ async fn write_snapshot(
         key: snapshot.key,
         version,
         change,
+        attributes: snapshot.state.attributes.clone(),
+        hold: None,
         origin: Origin::Behind(slots),
     };
     core.shards[0].push(Request::Commit(Box::new(commit), Durability::Written, reply)).await;

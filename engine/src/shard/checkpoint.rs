@@ -12,7 +12,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::index::table::{RowView, to_record};
 use crate::limits::{BLOCK, PARTITIONS, UNFLUSHED_MAX};
-use crate::log::checkpoint::{BufferEntry, PartitionEncoder, PartitionIdentity, PartitionView};
+use crate::log::checkpoint::{
+    BlobFacts, BufferEntry, PartitionEncoder, PartitionIdentity, PartitionView,
+};
 use crate::log::record::SegmentKind;
 use crate::log::root::{PartitionRef, Root, SegmentEntry};
 use crate::log::superblock::{Chunk, LogStart, RootRef, SUPERBLOCK_SLOTS, Superblock};
@@ -254,15 +256,20 @@ impl LogOwner {
             let stripe = core.index.lock_number(number);
             for entry in stripe.iter() {
                 let Some(state) = entry.logged_state() else { continue };
-                let (bucket, key, version, len) =
-                    (entry.bucket, &entry.key, state.version, state.len);
+                let blob = BlobFacts {
+                    bucket: entry.bucket,
+                    key: &entry.key,
+                    version: state.version,
+                    len: state.len,
+                    attributes: state.attributes.as_ref().map(|shared| &***shared),
+                };
                 if let Some(map) = state.paged() {
-                    encoder.push_paged_blob(bucket, key, version, len, map.pages())?;
+                    encoder.push_paged_blob(&blob, map.pages())?;
                     continue;
                 }
                 let defs: Vec<_> = state.lone().map(to_record).into_iter().collect();
                 let extents = state.extents_in_memory();
-                encoder.push_blob(bucket, key, version, len, &extents, &defs)?;
+                encoder.push_blob(&blob, &extents, &defs)?;
             }
         }
         let mut result = Ok(());

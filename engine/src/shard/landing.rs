@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use crate::error::{Error, ErrorKind};
+use crate::log::record::Record;
 use crate::shard::apply;
 use crate::shard::log_owner::{Effect, Flight, LogOwner};
 use crate::shard::{flush, poison_on_error};
@@ -104,6 +105,9 @@ impl LogOwner {
             if appended.get(&key) == Some(&commit.version) {
                 appended.remove(&key);
             }
+        }
+        if let Effect::Bucket(Record::BucketClear { bucket, .. }, ..) = effect {
+            self.clearing.borrow_mut().remove(bucket);
         }
         if let Effect::Move(request) = effect {
             self.moving.borrow_mut().remove(&apply::subject_id(&request.subject));

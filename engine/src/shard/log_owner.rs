@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::buckets::Whole;
 use crate::core::{
     Change, Commit, Core, Group, Member, MoveRequest, NewBuffer, PageCommit, Payload,
     ReleaseRequest, Share, Source,
@@ -94,8 +95,8 @@ pub enum Effect {
     Share(Box<Share>),
     /// A buffer has moved.
     Move(MoveRequest),
-    /// A bucket has come or gone.
-    Bucket(Record, Sender<Result<()>>),
+    /// A bucket has come, changed or gone.
+    Bucket(Record, Option<Whole>, Sender<Result<()>>),
     /// Somebody waits for the record to be durable.
     Flush(Sender<Result<()>>),
     /// Nothing.
@@ -148,6 +149,8 @@ pub struct LogOwner {
     pub(super) flights: RefCell<VecDeque<Flight>>,
     /// Newest version per key in batches that are not applied yet.
     pub(super) appended: RefCell<HashMap<BlobKey, Version>>,
+    /// Buckets that batches in flight clear: older changes come too late.
+    pub(super) clearing: RefCell<HashMap<BucketId, Version>>,
     /// Where buffers go that batches in flight move.
     pub(super) moving: RefCell<HashMap<BufferId, Location>>,
     /// Acknowledgements that wait for the watermark.
@@ -196,6 +199,7 @@ impl LogOwner {
             held: RefCell::default(),
             flights: RefCell::default(),
             appended: RefCell::default(),
+            clearing: RefCell::default(),
             moving: RefCell::default(),
             unflushed_acks: RefCell::default(),
             self_durable: RefCell::default(),
@@ -285,8 +289,8 @@ impl LogOwner {
     }
 
     /// Queues a change of the list of buckets.
-    pub fn queue_bucket(&self, record: Record, reply: Sender<Result<()>>) {
-        let effect = Effect::Bucket(record.clone(), reply);
+    pub fn queue_bucket(&self, record: Record, whole: Option<Whole>, reply: Sender<Result<()>>) {
+        let effect = Effect::Bucket(record.clone(), whole, reply);
         self.push(Part::of(record), effect, Durability::Written);
     }
 
@@ -388,17 +392,23 @@ impl LogOwner {
 fn part_of(commit: &mut Commit) -> Part {
     let (bucket, version) = (commit.bucket, commit.version);
     let key: Box<[u8]> = (*commit.key).into();
+    let attributes = commit.attributes.as_ref().map(|shared| (**shared).clone());
     match &mut commit.change {
         Change::Delete => Part::of(Record::Delete { bucket, key, version }),
         Change::Put { len, extents, buffers, .. } => {
             let (defs, payloads) = definitions(buffers);
             let (len, extents) = (*len, extents.clone());
-            let record = Record::Put { bucket, key, version, len, extents, buffers: defs };
+            let record =
+                Record::Put { bucket, key, version, len, extents, buffers: defs, attributes };
             Part { record, payloads }
         }
         Change::Paged { len, pages, .. } => {
             let (len, pages, cut) = (*len, pages.clone(), 0..VALUE_LEN_MAX);
-            Part::of(Record::Paged { bucket, key, base: None, version, len, cut, pages })
+            let base = None;
+            Part::of(Record::Paged { bucket, key, base, version, len, cut, pages, attributes })
+        }
+        Change::Attributes { base } => {
+            Part::of(Record::Attributes { bucket, key, base: *base, version, attributes })
         }
     }
 }

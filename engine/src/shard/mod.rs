@@ -162,7 +162,9 @@ impl Shard {
             (Request::Page(commit), Some(log)) => log.queue_page(*commit),
             (Request::Release(request), Some(log)) => log.queue_release(request),
             (Request::Move(request), Some(log)) => log.queue_move(request),
-            (Request::Bucket(record, reply), Some(log)) => log.queue_bucket(record, reply),
+            (Request::Bucket(record, whole, reply), Some(log)) => {
+                log.queue_bucket(record, whole, reply);
+            }
             (Request::SegmentOpened(at, generation, kind), Some(log)) => {
                 log.queue_segment_opened(at, generation, kind);
             }

@@ -1,7 +1,8 @@
 //! The order of the log: each record is checked against everything before it, and from then on its
 //! place is fixed.
 
-use crate::core::{Change, Commit, Member, Share, Source};
+use crate::core::{Change, Commit, Member, Origin, Share, Source};
+use crate::error::{Error, ErrorKind};
 use crate::index::state::{Buffer, Checks};
 use crate::log::record::Record;
 use crate::shard::apply;
@@ -75,11 +76,16 @@ impl LogOwner {
 
     /// Whether the record still makes sense after all that precede it in the log.
     fn check(&self, mut item: Queued) -> Option<Queued> {
+        if let Some(refusal) = self.refusal(&item.effect) {
+            apply::fail(self.core(), item.effect, &refusal);
+            return None;
+        }
         item.checked = true;
         let Queued { first, more, effect, .. } = &mut item;
         match effect {
             Effect::Blob(commit, _) => {
-                let before = self.appended_version(commit);
+                let clearing = self.clearing.borrow().get(&commit.bucket).copied();
+                let before = self.appended_version(commit).max(clearing);
                 if apply::is_superseded(self.core(), commit, before) {
                     let Effect::Blob(commit, reply) = item.effect else { return None };
                     apply::drop_superseded(self.core(), *commit);
@@ -108,6 +114,9 @@ impl LogOwner {
                 }
                 self.moving.borrow_mut().insert(id, request.to);
             }
+            Effect::Bucket(Record::BucketClear { bucket, version }, ..) => {
+                self.clearing.borrow_mut().insert(*bucket, *version);
+            }
             Effect::Page(_)
             | Effect::Release(_)
             | Effect::Share(_)
@@ -116,6 +125,39 @@ impl LogOwner {
             | Effect::Quiet => {}
         }
         Some(item)
+    }
+
+    /// Why changes of claimed keys have no place after all that precedes them, if so.
+    fn refusal(&self, effect: &Effect) -> Option<Error> {
+        effect.commits().find_map(|commit| {
+            let is_claimed = matches!(commit.origin, Origin::Claimed);
+            if is_claimed && self.is_cleared(commit) {
+                // It was given up, or its bucket would not have been cleared before it.
+                let message = "the bucket was cleared before the change was logged";
+                return Some(Error::new(ErrorKind::Cancelled, message));
+            }
+            if !self.has_its_value(commit) {
+                let message = "a change of attributes keeps a value that is not logged";
+                return Some(Error::new(ErrorKind::Internal, message));
+            }
+            None
+        })
+    }
+
+    /// Whether a clear of the bucket, applied or in flight, comes after the change in the order of
+    /// versions. Behind it in the log a change could name what no checkpoint has any more.
+    fn is_cleared(&self, commit: &Commit) -> bool {
+        let in_flight = self.clearing.borrow().get(&commit.bucket).copied();
+        let logged = apply::logged_version(self.core(), commit);
+        in_flight.max(logged).is_some_and(|newer| newer >= commit.version)
+    }
+
+    /// Whether the log has the value that a change of attributes keeps. Its key is claimed, so it does;
+    /// a record without it would make the store unreadable.
+    fn has_its_value(&self, commit: &Commit) -> bool {
+        let Change::Attributes { base } = commit.change else { return true };
+        self.appended_version(commit).is_none()
+            && apply::logged_version(self.core(), commit) == Some(base)
     }
 
     fn appended_version(&self, commit: &Commit) -> Option<Version> {
@@ -131,7 +173,8 @@ impl LogOwner {
         self.appended.borrow_mut().insert(key, commit.version);
     }
 
-    /// Uses the difference instead of the whole map where the log holds exactly its base.
+    /// Uses the difference instead of the whole map where the log holds exactly its base. Its
+    /// attributes are those of the base.
     fn shorten(&self, record: &mut Record, commit: &mut Commit, in_flight: Option<Version>) {
         let is_base = |base: Version| {
             in_flight.is_none() && apply::logged_version(self.core(), commit) == Some(base)
@@ -155,12 +198,13 @@ impl LogOwner {
                 };
             }
             (
-                Record::Paged { base, cut, pages, .. },
+                Record::Paged { base, cut, pages, attributes, .. },
                 Change::Paged { splice: Some(splice), .. },
             ) => {
                 *base = Some(splice.base);
                 *cut = splice.cut.clone();
                 *pages = splice.pages.clone();
+                *attributes = None;
             }
             _ => {}
         }
@@ -168,7 +212,7 @@ impl LogOwner {
         match &mut commit.change {
             Change::Put { splice, .. } => *splice = None,
             Change::Paged { splice, .. } => *splice = None,
-            Change::Delete => {}
+            Change::Attributes { .. } | Change::Delete => {}
         }
     }
 

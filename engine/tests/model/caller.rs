@@ -313,6 +313,7 @@ impl Caller {
         let options = BucketOptions {
             durability: self.rng.pick(&[None, Some(Durability::Memory), Some(Durability::Written)]),
             buffer_size: self.rng.pick(&[None, Some(buffer as u32)]),
+            ..BucketOptions::default()
         };
         let number = 1;
         let name = self.parts[number].name.clone();

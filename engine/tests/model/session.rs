@@ -54,13 +54,14 @@ impl Session {
         condition: Condition,
     ) -> Result<(Option<Version>, Option<u64>)> {
         let options = PutOptions { durability: level, condition };
-        if is_queued(key) {
+        if is_queued(key) && !matches!(edit, Edit::Attributes(_)) {
             let action = match edit {
                 Edit::Replace(_) => Action::Put,
                 Edit::PutAt(at, _) => Action::PutAt(at),
                 Edit::Append(_) => Action::Append,
                 Edit::Truncate(len) => Action::Truncate(len),
                 Edit::Delete => Action::Delete,
+                Edit::Attributes(_) => unreachable!("no queue changes attributes"),
             };
             let memory = OpMemory::Owned(edit.data().to_vec());
             let operation = Operation::new(bucket, key, action, memory).with(options);
@@ -80,6 +81,9 @@ impl Session {
             Edit::Append(data) => bucket.append_with(key, data, options).map(|at| (None, Some(at))),
             Edit::Truncate(len) => bucket.truncate_with(key, len, options).map(|v| (Some(v), None)),
             Edit::Delete => bucket.delete_with(key, options).map(|()| (None, None)),
+            Edit::Attributes(changes) => {
+                bucket.set_attributes_with(key, changes, options).map(|v| (Some(v), None))
+            }
         }
     }
 

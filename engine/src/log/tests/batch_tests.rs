@@ -34,7 +34,8 @@ fn put_of(id: u64, payloads: &[Vec<u8>]) -> Record {
         });
     }
     let key = b"key".as_slice().into();
-    Record::Put { bucket: BucketId(1), key, version: Version(id), len, extents, buffers }
+    let (bucket, version) = (BucketId(1), Version(id));
+    Record::Put { bucket, key, version, len, extents, buffers, attributes: None }
 }
 
 fn item_of<'a>(id: u64, payloads: &'a [Vec<u8>]) -> BatchItem<'a> {

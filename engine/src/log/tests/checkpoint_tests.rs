@@ -4,8 +4,9 @@ use super::random::Random;
 use super::{refuses_every_flip, refuses_every_prefix};
 use crate::error::{ErrorKind, Result};
 use crate::limits::PARTITIONS;
+use crate::log::attributes::Attributes;
 use crate::log::checkpoint::{
-    BlobEntry, BlobMap, BufferEntry, PartitionEncoder, PartitionIdentity, PartitionView,
+    BlobEntry, BlobFacts, BlobMap, BufferEntry, PartitionEncoder, PartitionIdentity, PartitionView,
 };
 use crate::log::codec::seal;
 use crate::log::record::BufferDef;
@@ -18,6 +19,7 @@ struct Blob {
     version: Version,
     len: u64,
     map: BlobMap,
+    attributes: Option<Attributes>,
 }
 
 impl Blob {
@@ -33,7 +35,8 @@ impl Blob {
             }
         };
         let (bucket, key) = (BucketId(random.u32()), random.key());
-        Blob { bucket, key, version: Version(random.next()), len, map }
+        let attributes = random.attributes();
+        Blob { bucket, key, version: Version(random.next()), len, map, attributes }
     }
 }
 
@@ -72,14 +75,12 @@ impl Partition {
         assert!(encoder.is_empty());
         // In any order: the image sorts blobs before buffers.
         self.buffers.iter().for_each(|buffer| encoder.push_buffer(buffer).unwrap());
-        for Blob { bucket, key, version, len, map } in &self.blobs {
+        for Blob { bucket, key, version, len, map, attributes } in &self.blobs {
+            let (bucket, version, len, attributes) = (*bucket, *version, *len, attributes.as_ref());
+            let facts = BlobFacts { bucket, key, version, len, attributes };
             match map {
-                BlobMap::Inline { extents, buffers } => {
-                    encoder.push_blob(*bucket, key, *version, *len, extents, buffers)
-                }
-                BlobMap::Paged(pages) => {
-                    encoder.push_paged_blob(*bucket, key, *version, *len, pages)
-                }
+                BlobMap::Inline { extents, buffers } => encoder.push_blob(&facts, extents, buffers),
+                BlobMap::Paged(pages) => encoder.push_paged_blob(&facts, pages),
             }
             .unwrap();
         }
@@ -92,12 +93,13 @@ impl Partition {
     fn entries(&self) -> Vec<BlobEntry<'_>> {
         self.blobs
             .iter()
-            .map(|Blob { bucket, key, version, len, map }| BlobEntry {
-                bucket: *bucket,
-                key,
-                version: *version,
-                len: *len,
-                map: map.clone(),
+            .map(|blob| BlobEntry {
+                bucket: blob.bucket,
+                key: &blob.key,
+                version: blob.version,
+                len: blob.len,
+                map: blob.map.clone(),
+                attributes: blob.attributes.clone(),
             })
             .collect()
     }

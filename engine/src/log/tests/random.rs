@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use crate::limits::{BUFFER_SIZE_MAX, KEY_LEN_MAX, PARTITIONS, VALUE_LEN_MAX};
+use crate::log::attributes::{AttributeList, AttributeValue, Attributes};
 use crate::log::batch::{BatchExpect, BatchIdentity};
 use crate::log::record::{
     BucketRecord, BufferDef, ENCODING_RAW, Extent, MoveSubject, PageRef, Record, RecordKind,
@@ -167,7 +168,24 @@ impl Random {
             Some(_) => start..end,
         };
         let (key, len) = (self.key(), self.below(VALUE_LEN_MAX));
-        Record::Paged { bucket, key, base, version, len, cut, pages }
+        let attributes = if base.is_none() { self.attributes() } else { None };
+        Record::Paged { bucket, key, base, version, len, cut, pages, attributes }
+    }
+
+    /// The score, some values of every type, both, or nothing.
+    pub fn attributes(&mut self) -> Option<Attributes> {
+        let score = (self.below(3) == 0).then(|| self.below(1001) as f32 / 1000.0);
+        let mut values = AttributeList::new();
+        for number in 0..self.below(2) * self.below(8) {
+            let name = format!("{number}{}", "n".repeat(self.below(60) as usize));
+            let value = match self.below(3) {
+                0 => AttributeValue::Integer(self.next() as i64),
+                1 => AttributeValue::Float(self.next() as f64 / 7.0 - 1e18),
+                _ => AttributeValue::Text("ä".repeat(self.below(200) as usize)),
+            };
+            values.push((name, value));
+        }
+        Attributes::new(score, &values).unwrap()
     }
 
     pub fn segment(&mut self) -> TierSegment {
@@ -194,7 +212,8 @@ impl Random {
         match kind {
             RecordKind::Put => {
                 let (len, extents, buffers) = self.map(0);
-                Record::Put { bucket, key: self.key(), version, len, extents, buffers }
+                let (key, attributes) = (self.key(), self.attributes());
+                Record::Put { bucket, key, version, len, extents, buffers, attributes }
             }
             RecordKind::Splice => {
                 let start = self.below(1 << 40);
@@ -219,7 +238,13 @@ impl Random {
                 let options = self.bucket_options();
                 Record::BucketCreate { bucket, name: self.bytes(len).into(), options }
             }
+            RecordKind::BucketChange => {
+                let len = 1 + self.below(255) as usize;
+                let options = self.bucket_options();
+                Record::BucketChange { bucket, name: self.bytes(len).into(), options }
+            }
             RecordKind::BucketDestroy => Record::BucketDestroy { bucket },
+            RecordKind::BucketClear => Record::BucketClear { bucket, version },
             RecordKind::SegmentOpen => Record::SegmentOpen {
                 segment: self.segment(),
                 generation: self.u32(),
@@ -239,6 +264,11 @@ impl Random {
                     (1..2 + self.below(3)).map(|n| n * 1000 + self.below(999)).collect();
                 let buffers = ids.into_iter().map(|id| self.buffer_def(id)).collect();
                 Record::Share { bucket, key: self.key(), buffers }
+            }
+            RecordKind::Attributes => {
+                let base = Version(self.below(version.0));
+                let (key, attributes) = (self.key(), self.attributes());
+                Record::Attributes { bucket, key, base, version, attributes }
             }
         }
     }

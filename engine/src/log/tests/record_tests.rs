@@ -1,6 +1,7 @@
 use super::random::Random;
 use super::refuses_every_prefix;
 use crate::error::ErrorKind;
+use crate::log::attributes::Attributes;
 use crate::log::codec::{Decoder, Encoder};
 use crate::log::record::{BufferDef, ENCODING_RAW, Extent, MoveSubject, Record};
 use crate::types::{BucketId, BufferId, Location, SlotId, TierId, Version};
@@ -36,7 +37,7 @@ fn extent(value_offset: u64, len: u32, buffer: u64, buffer_offset: u32) -> Exten
 
 fn put(len: u64, extents: Vec<Extent>, buffers: Vec<BufferDef>) -> Record {
     let (bucket, key, version) = (BucketId(1), b"key".as_slice().into(), Version(5));
-    Record::Put { bucket, key, version, len, extents, buffers }
+    Record::Put { bucket, key, version, len, extents, buffers, attributes: None }
 }
 
 /// Both sides refuse it: the writer by `validate`, the reader as damage.
@@ -100,7 +101,7 @@ fn arbitrary_bytes_never_panic() {
 fn unknown_kinds_flags_and_encodings_are_another_format() {
     let good = encode(&put(10, vec![extent(0, 10, 1, 0)], vec![def(1, 10)]));
     let def_at = good.len() - (32 + 8);
-    for (at, value) in [(0, 200), (2, 1), (def_at + 28, 1), (def_at + 29, 12)] {
+    for (at, value) in [(0, 200), (2, 1), (2, 4), (def_at + 28, 1), (def_at + 29, 12)] {
         let mut bytes = good.clone();
         bytes[at] = value;
         assert_eq!(decode(&bytes).unwrap_err().kind(), ErrorKind::Format, "byte {at}");
@@ -185,4 +186,41 @@ fn keys_places_and_definitions_out_of_bounds_are_refused() {
     let place = Location::device(TierId(0), 4096);
     let subject = MoveSubject::Table { buffer: BufferId(1) };
     refused(&Record::Move { subject, from: place, to: place }, "to itself");
+}
+
+#[test]
+fn attributes_stand_at_the_end_of_whole_states_alone() {
+    let said = Attributes::new(Some(0.5), &[("n".into(), 7.into())]).unwrap();
+    let (bucket, key) = (BucketId(1), Box::from(&b"key"[..]));
+    let record = Record::Attributes {
+        bucket,
+        key: Box::clone(&key),
+        base: Version(4),
+        version: Version(5),
+        attributes: said.clone(),
+    };
+    let good = encode(&record);
+    let block = good.len() - said.as_ref().unwrap().encoded_len();
+    assert_eq!(good[2..4], [2, 0]);
+    // length, count, flags, score, reserved, a name's length, a type, a value's length, padding
+    for at in [0, 4, 6, 11, 12, 16, 17, 18, 31] {
+        let mut bytes = good.clone();
+        bytes[block + at] ^= 0x81;
+        assert_eq!(decode(&bytes).unwrap_err().kind(), ErrorKind::Corrupt, "byte {at}");
+    }
+    // A kind that has none, and a change that keeps those of its base.
+    let mut delete = encode(&Record::Delete { bucket, key: Box::clone(&key), version: Version(5) });
+    delete[2] = 2;
+    assert_eq!(decode(&delete).unwrap_err().kind(), ErrorKind::Format);
+    let change = Record::Paged {
+        bucket,
+        key,
+        base: Some(Version(4)),
+        version: Version(5),
+        len: 0,
+        cut: 0..0,
+        pages: vec![],
+        attributes: said,
+    };
+    refused(&change, "says attributes");
 }

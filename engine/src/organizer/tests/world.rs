@@ -180,6 +180,7 @@ impl World {
             version: Version(buffer.id.0),
             len: u64::from(buffer.raw_len),
             value: Value::Lone(buffer),
+            attributes: None,
         };
         drop(entry.set_logged(state, &self.core.table));
         drop(entry.publish(&self.core.table));
@@ -343,6 +344,7 @@ impl World {
                 len: bytes.len() as u64,
                 extents: vec![extent],
                 buffers: vec![buffer],
+                attributes: None,
             }
         };
         let mut items: Vec<BatchItem<'_>> = ids

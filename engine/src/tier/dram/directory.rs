@@ -383,4 +383,19 @@ impl Dram {
         self.arena.unlink(stripe, &link, &old);
         true
     }
+
+    /// The value is that of a newer version as well.
+    pub fn renew(
+        &self,
+        stripe: &mut DirStripe,
+        hash: u64,
+        bucket: BucketId,
+        key: &[u8],
+        version: Version,
+    ) {
+        let (_, found) = self.arena.find(stripe, &KeyRef { hash, bucket, key });
+        if let Some(record) = found {
+            self.arena.change(stripe, || self.arena.set_version(&record, version));
+        }
+    }
 }

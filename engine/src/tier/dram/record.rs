@@ -11,8 +11,8 @@
 //! of a value of up to [`COPY_MAX`] bytes two: a get of it reads nothing else, so it waits for
 //! memory once less often, and touches half as many lines.
 //!
-//! All words are atomic. A record does not change while linked, except `next`, and the slot of
-//! a range, which becomes [`ABSENT`] when evicted and a slot again when admitted. The copy is
+//! All words are atomic. A record does not change while linked, except `next`, the version, which
+//! becomes that of a newer state with the same value, and the slot of a range, which becomes [`ABSENT`] when evicted and a slot again when admitted. The copy is
 //! written before the record is linked and is of the record's own version, so it is right for as
 //! long as the record is linked, whatever becomes of the slot.
 
@@ -216,6 +216,11 @@ impl Arena {
     /// The hash stored in a record.
     pub(super) fn record_hash(&self, record: &Record) -> u64 {
         self.get_word(record.at + 8)
+    }
+
+    /// Gives a record another version.
+    pub(super) fn set_version(&self, record: &Record, version: Version) {
+        self.put_word(record.at + 16, version.0);
     }
 
     /// Writes all of a record but its ranges and `next`, into a slot the caller is filling. A
