@@ -17,9 +17,16 @@ pub fn device_bytes(offset: u64, len: usize, buffer_size: u32) -> u64 {
 
 /// Refuses an edit that the index has no memory for. What makes room goes on.
 pub fn check_index_room(core: &Core, key: &[u8], edit: Edit<'_>, buffer_size: u32) -> Result<()> {
+    match edit.may_grow_index() {
+        true => check_room_for(core, key, edit.data().len(), buffer_size),
+        false => Ok(()),
+    }
+}
+
+/// The same of so much data, whatever becomes of it.
+pub fn check_room_for(core: &Core, key: &[u8], data_len: usize, buffer_size: u32) -> Result<()> {
     let budget = core.index.budget();
-    let may_add = || index_bytes(core, key, edit.data().len(), buffer_size);
-    if edit.may_grow_index() && !budget.allows(may_add()) {
+    if !budget.allows(index_bytes(core, key, data_len, buffer_size)) {
         fail!(
             NoMemory,
             "the index uses {} of {} bytes; raise memory_budget or delete blobs",
@@ -83,6 +90,13 @@ impl<'a> Reservation<'a> {
             core.space.tiers().iter().map(|tier| tier.live_bytes()).sum::<u64>(),
             core.space.reserved_bytes()
         )
+    }
+}
+
+impl Reservation<'_> {
+    /// Leaves it to the caller to give the space back. Returns how much that is.
+    pub fn leave(mut self) -> u64 {
+        std::mem::take(&mut self.bytes)
     }
 }
 

@@ -3,8 +3,10 @@
 //! Every operation is an asynchronous function that works under any executor; the synchronous
 //! call waits for it on the calling thread. What DRAM answers never waits and never changes
 //! threads. [`edit`]: what is done to a blob. [`admission`]: what it will take. [`memory`]: changes
-//! at Memory level, `merge`: how they keep the slices few. [`change`]: all others; [`paged`]: those of large maps;
-//! `predecessor`: what they keep of the value before. [`batch`]: several blobs at once, `many`: gets of them; `copy`: copies
+//! at Memory level, `merge`: how they keep the slices few. [`change`]: all others; `paged`: those of large maps;
+//! `predecessor`: what they keep of the value before, [`crowded`]: what of it they write anew.
+//! `ranges`: several ranges of a value at once. [`stream`] and [`reader`]: values of any length, in
+//! bounded memory. [`batch`]: several blobs at once, `many`: gets of them; `copy`: copies
 //! and renames. [`read`]: gets,
 //! of what `held` keeps in place. [`room`]:
 //! slots. [`scan`]: listing. [`queue`]: asynchronous operations;
@@ -16,6 +18,7 @@ pub mod bucket;
 pub mod change;
 mod completions;
 mod copy;
+pub mod crowded;
 pub mod edit;
 mod held;
 pub(crate) mod many;
@@ -25,10 +28,13 @@ pub mod operation;
 mod paged;
 mod predecessor;
 pub mod queue;
+mod ranges;
 pub mod read;
+pub mod reader;
 pub mod room;
 pub mod scan;
 mod serve;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -37,4 +43,6 @@ pub use bucket::{BlobStat, Bucket, BucketStat, BufferPlace, PutOptions};
 pub use edit::Condition;
 pub use operation::{Action, Completion, Done, OpId, OpMemory, Operation};
 pub use queue::{Queue, Refused};
+pub use reader::BlobReader;
 pub use scan::{Cursor, ScanItem, ScanRange};
+pub use stream::BlobWriter;
