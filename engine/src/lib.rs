@@ -34,9 +34,9 @@ pub mod types;
 struct Readme;
 
 pub use api::{
-    Action, Batch, BlobReader, BlobStat, BlobWriter, Bucket, BucketStat, BufferPlace, Completion,
-    Condition, Cursor, Done, OpId, OpMemory, Operation, PutOptions, Queue, Refused, ScanItem,
-    ScanRange,
+    Action, Batch, BlobName, BlobReader, BlobStat, BlobWriter, Bucket, BucketStat, BufferPlace,
+    Completion, Condition, Cursor, Done, OpId, OpMemory, Operation, PutOptions, Queue, Refused,
+    ScanItem, ScanRange,
 };
 pub use config::{Config, MissingTiers};
 pub use error::{Error, ErrorKind, Result};

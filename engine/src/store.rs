@@ -362,6 +362,15 @@ impl Store {
         Ok(changed.into_iter().map(|changed| changed.version).collect())
     }
 
+    /// Stores many values, all or none: a [batch](Self::commit) of puts. Each blob at most once.
+    pub fn put_many(
+        &self,
+        blobs: &[(&Bucket, &[u8], &[u8])],
+        durability: Option<Durability>,
+    ) -> Result<Vec<Version>> {
+        self.commit(&api::many::puts(blobs), durability)
+    }
+
     /// The values of several blobs, all as of one moment: no batch shows in part. Of each its value, or
     /// why there is none.
     ///

@@ -9,7 +9,7 @@
 //! bounded memory. [`batch`]: several blobs at once, `many`: gets of them; `copy`: copies
 //! and renames. [`read`]: gets,
 //! of what `held` keeps in place. [`room`]:
-//! slots. [`scan`]: listing. [`queue`]: asynchronous operations;
+//! slots. [`scan`]: listing. [`queue`]: asynchronous operations, `future`: as futures;
 //! `completions`: those that have ended, and who waits for them.
 
 pub mod admission;
@@ -20,6 +20,7 @@ mod completions;
 mod copy;
 pub mod crowded;
 pub mod edit;
+mod future;
 mod held;
 pub(crate) mod many;
 pub mod memory;
@@ -41,7 +42,7 @@ mod tests;
 pub use batch::Batch;
 pub use bucket::{BlobStat, Bucket, BucketStat, BufferPlace, PutOptions};
 pub use edit::Condition;
-pub use operation::{Action, Completion, Done, OpId, OpMemory, Operation};
+pub use operation::{Action, BlobName, Completion, Done, OpId, OpMemory, Operation};
 pub use queue::{Queue, Refused};
 pub use reader::BlobReader;
 pub use scan::{Cursor, ScanItem, ScanRange};

@@ -144,13 +144,14 @@ fn cover(top: &mut BTreeMap<u64, &[u8]>, range: Range<u64>) {
     }
 }
 
-/// Copies ranges of a value, all of one version. Of each how many bytes there were.
+/// Copies ranges of a value, all of one version. Of each how many bytes there were, and the length of
+/// the value.
 pub(super) async fn get(
     bucket: &Bucket,
     key: &[u8],
     ranges: &mut [(u64, &mut [u8])],
     reader: Reader<'_>,
-) -> Result<Vec<usize>> {
+) -> Result<(Vec<usize>, u64)> {
     bucket.check(key)?;
     let core = bucket.core();
     let _operation = core.begin_operation()?;
@@ -162,7 +163,8 @@ pub(super) async fn get(
     };
     let reads =
         ranges.iter_mut().map(|(offset, dst)| read_one(bucket, &held, *offset, dst, reader));
-    all(reads.collect()).await.into_iter().collect()
+    let counts: Result<Vec<usize>> = all(reads.collect()).await.into_iter().collect();
+    Ok((counts?, held.state.len))
 }
 
 async fn read_one(

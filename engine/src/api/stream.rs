@@ -19,7 +19,7 @@ use crate::api::edit::Edit;
 use crate::api::paged::pages_footprint;
 use crate::api::read::Reader;
 use crate::core::{BufferName, Change, Core};
-use crate::error::{Error, Result, fail};
+use crate::error::{Error, ErrorKind, Result, fail};
 use crate::index::extents::Extent;
 use crate::index::state::BlobState;
 use crate::limits::VALUE_LEN_MAX;
@@ -199,7 +199,7 @@ impl BlobWriter {
         if self.sent.in_flight.len() == BUFFERS_IN_FLIGHT {
             self.land_one(core).await?;
         }
-        let room = Room::take(core, footprint(bytes.len() as u32)).await?;
+        let room = self.room_for(core, footprint(bytes.len() as u32)).await?;
         let (state, value_offset) = (self.bucket.state(), self.sent.len);
         let name = BufferName {
             bucket: state.id,
@@ -215,6 +215,19 @@ impl BlobWriter {
         self.sent.len += bytes.len() as u64;
         self.sent.in_flight.push_back((room, started));
         Ok(())
+    }
+
+    /// Sets space aside. What is on its way counts twice, as live and as set aside: it lands first
+    /// where that is too much.
+    async fn room_for(&mut self, core: &Arc<Core>, bytes: u64) -> Result<Room> {
+        match Room::take(core, bytes).await {
+            Err(error) if error.kind() == ErrorKind::NoSpace => {}
+            taken => return taken,
+        }
+        while !self.sent.in_flight.is_empty() {
+            self.land_one(core).await?;
+        }
+        Room::take(core, bytes).await
     }
 
     /// Waits for the oldest buffer on its way. As soon as they fill a page it is written.
