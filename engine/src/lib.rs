@@ -41,5 +41,7 @@ pub use api::{
 pub use config::{Config, MissingTiers};
 pub use error::{Error, ErrorKind, Result};
 pub use stats::Stats;
-pub use store::{BucketInfo, BucketOptions, Info, Scope, Store, TierInfo};
+pub use store::{
+    BucketInfo, BucketOptions, CompactReport, CompactedTier, Info, Scope, Store, TierInfo,
+};
 pub use types::{Durability, TierKind, Version};

@@ -1,6 +1,7 @@
 //! The public handle: open, close, flush, buckets, info and statistics. `opening`: what a failed
-//! open takes back. `lock`: who has it open. `files`: its tiers' files.
+//! open takes back. `lock`: who has it open. `files`: its tiers' files. `compact`: space given back.
 
+mod compact;
 mod files;
 mod lock;
 mod opening;
@@ -25,6 +26,7 @@ use crate::limits::{BUCKET_NAME_LEN_MAX, BUCKETS_MAX};
 use crate::log::record::{BucketRecord, Record};
 use crate::manifest;
 use crate::stats::{MemoryStats, Stats, TierStats};
+pub use crate::store::compact::{CompactReport, CompactedTier};
 use crate::store::lock::Access;
 use crate::store::opening::{Opening, is_of_creation};
 use crate::types::{BucketId, Durability, TierKind, Uuid, Version};
@@ -384,6 +386,18 @@ impl Store {
     #[doc(hidden)]
     pub async fn get_many_async(&self, blobs: &[(&Bucket, &[u8])]) -> Result<Vec<Result<Vec<u8>>>> {
         api::many::get_many(self.core(), blobs, Reader::Caller).await
+    }
+
+    // ---- space ----------------------------------------------------------------------------
+
+    /// Frees the space of what was deleted and replaced, now, where the engine would wait until it is
+    /// needed: moves what lives in sparse segments together. Reads and changes go on meanwhile.
+    ///
+    /// # Errors
+    /// `Unsupported` in a store with DRAM alone, `ReadOnly`, `Closed` and `DeviceFailed` as their
+    /// names say.
+    pub fn compact(&self) -> Result<CompactReport> {
+        self.core().runtime.block_on(compact::compact(self.core()))
     }
 
     // ---- asynchronous operations ----------------------------------------------------------
