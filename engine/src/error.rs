@@ -144,6 +144,28 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
+/// For those who meet the engine through the standard library's traits. What went wrong is inside,
+/// to be had back by [`downcast`](std::io::Error::downcast).
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> std::io::Error {
+        use std::io::ErrorKind as Io;
+        let kind = match error.kind() {
+            ErrorKind::InvalidArgument => Io::InvalidInput,
+            ErrorKind::Unsupported => Io::Unsupported,
+            ErrorKind::NotFound | ErrorKind::BucketNotFound => Io::NotFound,
+            ErrorKind::Exists => Io::AlreadyExists,
+            ErrorKind::NoSpace => Io::StorageFull,
+            ErrorKind::QuotaExceeded => Io::QuotaExceeded,
+            ErrorKind::NoMemory => Io::OutOfMemory,
+            ErrorKind::PermissionDenied => Io::PermissionDenied,
+            ErrorKind::ReadOnly => Io::ReadOnlyFilesystem,
+            ErrorKind::Corrupt => Io::InvalidData,
+            _ => Io::Other,
+        };
+        std::io::Error::new(kind, error)
+    }
+}
+
 /// `Err` of this kind, from a format string.
 macro_rules! fail {
     ($kind:ident, $($message:tt)+) => {

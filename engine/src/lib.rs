@@ -35,13 +35,15 @@ mod usage;
 struct Readme;
 
 pub use api::{
-    Action, AttributeChanges, AttributeCursor, AttributeItem, Batch, BlobStat, Bucket, BucketStat,
-    BufferPlace, Completion, Condition, Cursor, Done, OpId, OpMemory, Operation, Order, PutOptions,
-    Queue, Refused, ScanItem, ScanRange,
+    Action, AttributeChanges, AttributeCursor, AttributeItem, Batch, BlobName, BlobReader,
+    BlobStat, BlobWriter, Bucket, BucketStat, BufferPlace, Completion, Condition, Cursor, Done,
+    OpId, OpMemory, Operation, Order, PutOptions, Queue, Refused, ScanItem, ScanRange,
 };
 pub use config::{Config, MissingTiers};
 pub use error::{Error, ErrorKind, Result};
 pub use log::attributes::AttributeValue;
 pub use stats::Stats;
-pub use store::{BucketInfo, BucketOptions, Info, Scope, Store, TierInfo};
+pub use store::{
+    BucketInfo, BucketOptions, CompactReport, CompactedTier, Info, Scope, Store, TierInfo,
+};
 pub use types::{Durability, TierKind, Version};

@@ -1,8 +1,9 @@
 //! The public handle: open, close, flush, buckets, info and statistics. `opening`: what a failed
 //! open takes back. `lock`: who has it open. `files`: its tiers' files. `buckets`:
-//! calls about whole buckets.
+//! calls about whole buckets. `compact`: space given back.
 
 mod buckets;
+mod compact;
 mod files;
 mod lock;
 mod opening;
@@ -26,6 +27,7 @@ use crate::io::Devices;
 use crate::io::runtime::Runtime;
 use crate::manifest;
 use crate::stats::{MemoryStats, Stats, TierStats};
+pub use crate::store::compact::{CompactReport, CompactedTier};
 use crate::store::lock::Access;
 use crate::store::opening::{Opening, is_of_creation};
 use crate::types::{Durability, TierKind, Uuid, Version};
@@ -231,6 +233,15 @@ impl Store {
         Ok(changed.into_iter().map(|changed| changed.version).collect())
     }
 
+    /// Stores many values, all or none: a [batch](Self::commit) of puts. Each blob at most once.
+    pub fn put_many(
+        &self,
+        blobs: &[(&Bucket, &[u8], &[u8])],
+        durability: Option<Durability>,
+    ) -> Result<Vec<Version>> {
+        self.commit(&api::many::puts(blobs), durability)
+    }
+
     /// The values of several blobs, all as of one moment: no batch shows in part. Of each its value, or
     /// why there is none.
     ///
@@ -244,6 +255,18 @@ impl Store {
     #[doc(hidden)]
     pub async fn get_many_async(&self, blobs: &[(&Bucket, &[u8])]) -> Result<Vec<Result<Vec<u8>>>> {
         api::many::get_many(self.core(), blobs, Reader::Caller).await
+    }
+
+    // ---- space ----------------------------------------------------------------------------
+
+    /// Frees the space of what was deleted and replaced, now, where the engine would wait until it is
+    /// needed: moves what lives in sparse segments together. Reads and changes go on meanwhile.
+    ///
+    /// # Errors
+    /// `Unsupported` in a store with DRAM alone, `ReadOnly`, `Closed` and `DeviceFailed` as their
+    /// names say.
+    pub fn compact(&self) -> Result<CompactReport> {
+        self.core().runtime.block_on(compact::compact(self.core()))
     }
 
     // ---- asynchronous operations ----------------------------------------------------------

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use isotherm::config::{Config, Tier};
 use isotherm::{
-    Action, Bucket, Completion, Durability, ErrorKind, OpMemory, Operation, PutOptions, Queue,
-    Store,
+    Action, Batch, BlobName, Bucket, Completion, Condition, Durability, ErrorKind, OpMemory,
+    Operation, PutOptions, Queue, Store,
 };
 
 fn open(directory: &tempfile::TempDir, dram: &str) -> Store {
@@ -87,6 +87,71 @@ fn every_action_does_what_its_synchronous_namesake_does() {
     }
     drop(queue);
     store.close().unwrap();
+}
+
+/// Bytes of owned parts, with their offsets.
+fn parts(memory: &OpMemory) -> Vec<(u64, &[u8])> {
+    match memory {
+        OpMemory::Parts(parts) => parts.iter().map(|(at, part)| (*at, part.as_slice())).collect(),
+        _ => panic!("no parts"),
+    }
+}
+
+#[test]
+fn actions_on_several_ranges_or_blobs_do_what_their_namesakes_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory, "8MiB");
+    let (bucket, other) = (store.bucket("b").unwrap(), store.bucket("other").unwrap());
+    let queue = store.queue(4).unwrap();
+    let run = |operation: Operation| {
+        queue.submit(operation).unwrap();
+        drain(&queue).remove(0)
+    };
+    let made = |operation: Operation| run(operation).result.unwrap().version.unwrap();
+    bucket.put(b"k", &value(1, 300_000)).unwrap();
+    made(Operation::put_ranges(&bucket, b"k", vec![(5, vec![8; 3]), (299_999, vec![9; 2])]));
+    let wanted = vec![(4, vec![0; 5]), (299_998, vec![1; 9])];
+    let got = run(Operation::get_ranges(&bucket, b"k", wanted));
+    let done = got.result.unwrap();
+    assert_eq!((done.bytes, done.value_len), (5 + 3, 300_001));
+    let expected = value(1, 300_000);
+    let (first, last) = ([expected[4], 8, 8, 8, expected[8]], [expected[299_998], 9, 9]);
+    assert_eq!(parts(&got.memory)[0], (4, &first[..]));
+    assert_eq!(parts(&got.memory)[1].1[..3], last);
+
+    let version = made(Operation::copy(&bucket, b"k", BlobName::new(&other, b"copy")));
+    assert_eq!(other.stat(b"copy").unwrap().version, version);
+    made(Operation::rename(&bucket, b"k", BlobName::new(&bucket, b"new")));
+    assert!(bucket.get(b"new").unwrap() == other.get(b"copy").unwrap());
+    let stat = run(Operation::stat(&bucket, b"new")).result.unwrap();
+    assert_eq!(
+        (stat.value_len, stat.version),
+        (300_001, Some(bucket.stat(b"new").unwrap().version))
+    );
+    let missing = run(Operation::stat(&bucket, b"k")).result.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+
+    let mut batch = Batch::new();
+    batch.put(&bucket, b"x", vec![1; 9]).put(&other, b"y", vec![2; 40_000]).delete(&bucket, b"new");
+    let committed = run(Operation::commit(&bucket, batch));
+    committed.result.unwrap();
+    let OpMemory::Versions(versions) = &committed.memory else { panic!("no versions") };
+    assert_eq!((versions.len(), versions[1]), (3, other.stat(b"y").unwrap().version));
+    let names = [(&bucket, &b"x"[..]), (&other, b"y"), (&bucket, b"new")];
+    let blobs: Vec<BlobName> = names.map(|(bucket, key)| BlobName::new(bucket, key)).into();
+    let many = run(Operation::get_many(&bucket, blobs));
+    let OpMemory::Values(values) = &many.memory else { panic!("no values") };
+    assert_eq!(values[0].as_ref().unwrap(), &[1; 9]);
+    assert!(values[1].as_ref().unwrap() == &[2; 40_000]);
+    assert_eq!(values[2].as_ref().unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(many.result.unwrap().bytes, 40_009);
+
+    let mut refused = Batch::new();
+    refused.put(&bucket, b"x", vec![3]).require(&other, b"y", Condition::Absent);
+    let refused = run(Operation::commit(&bucket, refused)).result.unwrap_err();
+    assert_eq!((refused.kind(), bucket.get(b"x").unwrap()), (ErrorKind::Exists, vec![1; 9]));
+    let shapeless = Operation::new(&bucket, b"x", Action::PutRanges, OpMemory::Owned(vec![1]));
+    assert_eq!(run(shapeless).result.unwrap_err().kind(), ErrorKind::InvalidArgument);
 }
 
 #[test]

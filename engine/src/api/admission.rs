@@ -24,12 +24,22 @@ pub fn index_room<'a>(
     edit: Edit<'_>,
     buffer_size: u32,
 ) -> Result<Option<MemoryRoom<'a>>> {
-    if !edit.may_grow_index() {
-        return Ok(None);
+    match edit.may_grow_index() {
+        true => room_for(core, key, edit.data().len(), buffer_size),
+        false => Ok(None),
     }
+}
+
+/// The same for so much data, whatever becomes of it.
+pub fn room_for<'a>(
+    core: &'a Core,
+    key: &[u8],
+    data_len: usize,
+    buffer_size: u32,
+) -> Result<Option<MemoryRoom<'a>>> {
     let budget = core.index.budget();
     let beside = core.dram.metadata_bytes();
-    let room = budget.reserve(index_bytes(core, key, edit.data().len(), buffer_size), beside);
+    let room = budget.reserve(index_bytes(core, key, data_len, buffer_size), beside);
     if room.is_none() {
         fail!(
             NoMemory,
@@ -94,6 +104,13 @@ impl<'a> Reservation<'a> {
             core.space.tiers().iter().map(|tier| tier.live_bytes()).sum::<u64>(),
             core.space.reserved_bytes()
         )
+    }
+}
+
+impl Reservation<'_> {
+    /// Leaves it to the caller to give the space back. Returns how much that is.
+    pub fn leave(mut self) -> u64 {
+        std::mem::take(&mut self.bytes)
     }
 }
 

@@ -12,8 +12,11 @@ use crate::api::copy;
 use crate::api::edit::{Changed, Condition, Edit};
 use crate::api::held;
 use crate::api::memory::{self, Outcome};
+use crate::api::ranges;
 use crate::api::read::{self, Got, Reader};
+use crate::api::reader::BlobReader;
 use crate::api::scan::{Cursor, ScanItem, ScanRange};
+use crate::api::stream::BlobWriter;
 use crate::buckets::BucketState;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result, fail};
@@ -257,6 +260,26 @@ impl Bucket {
         copy::copy(from, to, stays, options, Reader::Caller).await
     }
 
+    /// Writes bytes at several offsets of the value, in one version; where they overlap the later ones
+    /// win. Makes or extends the blob as [`put_at`](Self::put_at) does. At Written level at least.
+    pub fn put_ranges(
+        &self,
+        key: &[u8],
+        ranges: &[(u64, &[u8])],
+        options: PutOptions,
+    ) -> Result<Version> {
+        self.wait(ranges::put(self, key, ranges, options, Reader::Caller))
+    }
+
+    /// Writes a value piece by piece, of whatever length, in bounded memory. Nothing of it is
+    /// visible before [`commit`](BlobWriter::commit).
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a key out of bounds, `Unsupported` above Memory level without devices.
+    pub fn writer(&self, key: &[u8], options: PutOptions) -> Result<BlobWriter> {
+        BlobWriter::new(self, key, options)
+    }
+
     /// The asynchronous form of every change. It may be dropped: the change then takes place
     /// wholly or not at all.
     #[doc(hidden)]
@@ -459,6 +482,16 @@ impl Bucket {
     /// for at the end of the value, none beyond it.
     pub fn get_at(&self, key: &[u8], offset: u64, dst: &mut [u8]) -> Result<usize> {
         Ok(self.read(key, offset, dst, false)?.copied)
+    }
+
+    /// Copies bytes from several offsets on, all of one version. Of each range, how many there were.
+    pub fn get_ranges(&self, key: &[u8], ranges: &mut [(u64, &mut [u8])]) -> Result<Vec<usize>> {
+        self.wait(ranges::get(self, key, ranges, Reader::Caller)).map(|(counts, _)| counts)
+    }
+
+    /// Reads a value piece by piece, in bounded memory, all of the version that is visible now.
+    pub fn reader(&self, key: &[u8]) -> Result<BlobReader> {
+        BlobReader::new(self, key)
     }
 
     /// [`get_at`](Self::get_at), asynchronous, with the value's length.

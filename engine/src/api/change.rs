@@ -4,7 +4,6 @@
 //! log batch; larger ones are copied and checksummed here, on the caller's thread, so that cores
 //! add up, and appended to segments by the shards.
 
-use std::collections::HashSet;
 use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,11 +11,12 @@ use std::sync::atomic::Ordering;
 
 use crate::api::admission::{Reservation, device_bytes, index_room};
 use crate::api::attributes;
+use crate::api::crowded::rewrite_crowded;
 use crate::api::edit::{Changed, Condition, Edit, pieces};
 use crate::api::held::{self, Held};
 use crate::api::paged;
 use crate::api::predecessor;
-use crate::api::read::{self, Reader};
+use crate::api::read::Reader;
 use crate::buckets::BucketState;
 use crate::core::{
     BufferName, Change, Commit, Core, DramImage, NewBuffer, Origin, Payload, Request, Source,
@@ -36,8 +36,6 @@ use crate::tier::written::WrittenBytes;
 use crate::types::{BufferId, Durability, Location, TierId, Version};
 use crate::usage::Hold;
 
-/// Slices of buffers that one buffer's span of a value may be made of; beyond, it is rewritten.
-pub const SLICES_PER_SPAN_MAX: usize = 32;
 /// Values up to this size get a DRAM copy when they are written.
 const WRITTEN_COPY_MAX: usize = 64 << 10;
 /// Extents below which a whole map is logged rather than a difference.
@@ -216,6 +214,17 @@ pub async fn change(
         flush_everything(core).await?;
         return Ok(Changed { version, offset });
     };
+    let version = log(core, claim, change, level).await?;
+    Ok(Changed { version, offset })
+}
+
+/// Has a change of a claimed key logged, and waits for its level. The version it makes.
+pub(super) async fn log(
+    core: &Core,
+    mut claim: Claim<'_>,
+    change: Change,
+    level: Durability,
+) -> Result<Version> {
     let version = claim.version;
     let (reply, answer) = oneshot();
     let commit = Box::new(claim.commit(change));
@@ -223,7 +232,7 @@ pub async fn change(
     claim.hand_over();
     answered(answer).await?;
     core.counters.logged_changes.fetch_add(1, Ordering::Relaxed);
-    Ok(Changed { version, offset })
+    Ok(version)
 }
 
 /// What the log's owner answers.
@@ -309,7 +318,7 @@ async fn draft(
     let offset = if replaces_all { 0 } else { cut.start };
     write_pieces(core, claim, &mut draft, offset, data, buffer_size, !replaces_all).await?;
     if !replaces_all {
-        return complete(core, bucket, claim, draft, cut, len, buffer_size).await;
+        return complete(core, bucket, claim, draft, &[cut], len, buffer_size).await;
     }
     if draft.extents.len() > core.settings.inline_extents_max() {
         return paged::whole(core, claim, draft, len, Material::default()).await;
@@ -318,23 +327,24 @@ async fn draft(
     Ok(draft.into_put(len, None, dram))
 }
 
-/// Adds what the edit leaves of the predecessor: its clean buffers by name, its dirty ones
-/// written, spans of too many slices rewritten.
-async fn complete(
+/// Adds what the edit leaves of the predecessor outside its cuts: its clean buffers by name, its
+/// dirty ones written, spans of too many slices rewritten.
+pub(super) async fn complete(
     core: &Arc<Core>,
     bucket: &BucketState,
     claim: &mut Claim<'_>,
     mut draft: Draft,
-    cut: Range<u64>,
+    cuts: &[Range<u64>],
     len: u64,
     buffer_size: u32,
 ) -> Result<Change> {
     if let Some(map) = claim.before.paged().cloned() {
-        return paged::edit(core, bucket, claim, &map, draft, (cut, len), buffer_size).await;
+        return paged::edit(core, bucket, claim, &map, draft, (cuts, len), buffer_size).await;
     }
     let inserted = take(&mut draft.extents);
-    draft.extents = extents::splice(&claim.before.extents_in_memory(), cut.clone(), &inserted, len);
-    let whole_cut = rewrite_crowded(core, bucket, claim, &mut draft, cut, len, buffer_size).await?;
+    draft.extents = extents::overlay(&claim.before.extents_in_memory(), &inserted, len);
+    let whole_cut =
+        rewrite_crowded(core, bucket, claim, &mut draft, cuts, len, buffer_size).await?;
     if draft.extents.len() > core.settings.inline_extents_max() {
         return paged::from_memory(core, bucket, claim, draft, len).await;
     }
@@ -349,92 +359,6 @@ async fn complete(
         cut: whole_cut,
     });
     Ok(draft.into_put(len, splice, None))
-}
-
-/// Writes spans of too many slices anew, and lets go of the new buffers that are not needed then.
-/// Returns the range of the value that has changed.
-pub(super) async fn rewrite_crowded(
-    core: &Arc<Core>,
-    bucket: &BucketState,
-    claim: &mut Claim<'_>,
-    draft: &mut Draft,
-    cut: Range<u64>,
-    len: u64,
-    buffer_size: u32,
-) -> Result<Range<u64>> {
-    let mut whole_cut = cut;
-    for span in crowded_spans(&draft.extents, &whole_cut, buffer_size) {
-        let old = span.start..span.end.min(len);
-        let bytes = device_bytes(span.start, (old.end - old.start) as usize, buffer_size);
-        claim.reserve(bytes).await?;
-        let bytes = read_span(core, bucket, claim, draft, old).await?;
-        let mut rewritten = Draft::default();
-        write_pieces(core, claim, &mut rewritten, span.start, &bytes, buffer_size, true).await?;
-        draft.buffers.append(&mut rewritten.buffers);
-        draft.extents = extents::splice(&draft.extents, span.clone(), &rewritten.extents, len);
-        whole_cut = whole_cut.start.min(span.start)..whole_cut.end.max(span.end);
-    }
-    drop_unnamed(draft);
-    Ok(whole_cut)
-}
-
-/// Spans of the value that the edit touched and that have too many slices now.
-pub fn crowded_spans(extents: &[Extent], cut: &Range<u64>, buffer_size: u32) -> Vec<Range<u64>> {
-    let size = u64::from(buffer_size);
-    let first = cut.start / size * size;
-    let span = |start: u64| start..start + size;
-    // Only the first and the last span of a cut can hold old slices beside the new bytes.
-    let last = cut.end.saturating_sub(1) / size * size;
-    let mut spans = vec![span(first)];
-    if last > first {
-        spans.push(span(last));
-    }
-    spans.retain(|span| extents::count_in(extents, span.clone()) > SLICES_PER_SPAN_MAX);
-    spans
-}
-
-/// The bytes of a span after the edit: the predecessor's, with the new pieces over them.
-async fn read_span(
-    core: &Arc<Core>,
-    bucket: &BucketState,
-    claim: &Claim<'_>,
-    draft: &Draft,
-    span: Range<u64>,
-) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; (span.end - span.start) as usize];
-    let held = claim.hold(span.clone())?;
-    claim.check_entered(extents::clip(&claim.before.extents_in_memory(), span.clone()))?;
-    let old = span.start..span.end.min(held.state.len);
-    if old.start < old.end {
-        let target = &mut bytes[..(old.end - old.start) as usize];
-        read::read_held(core, bucket, &held, old, target, claim.reader).await?;
-    }
-    for extent in extents::clip(&draft.extents, span.clone()) {
-        let Some(new) = draft.buffers.iter().find(|new| new.buffer.id == extent.buffer) else {
-            continue;
-        };
-        let at = (extent.value_offset - span.start) as usize;
-        let target = &mut bytes[at..at + extent.len as usize];
-        let from = extent.buffer_offset as usize;
-        match &new.source {
-            Source::Inline(payload) => {
-                target.copy_from_slice(&payload.bytes()[from..from + extent.len as usize]);
-            }
-            _ => {
-                let from = extent.buffer_offset;
-                read::read_buffer(core, bucket, &held, &new.buffer, from, target, claim.reader)
-                    .await?;
-            }
-        }
-    }
-    // Bytes that the edit cut away and nothing replaced are zeros.
-    Ok(bytes)
-}
-
-/// New buffers that a rewritten span has made superfluous are dead.
-fn drop_unnamed(draft: &mut Draft) {
-    let named: HashSet<BufferId> = draft.extents.iter().map(|extent| extent.buffer).collect();
-    draft.buffers.retain(|new| named.contains(&new.buffer.id));
 }
 
 /// Whether a buffer of `len` bytes rides in the batch beside what its record carries already: a
@@ -482,24 +406,11 @@ pub(super) async fn start_piece(
     table: bool,
     inline: bool,
 ) -> Started {
-    let (checks, logical_crc) = checksums(bytes);
-    let buffer = Buffer {
-        id,
-        location: Location::device(TierId(0), 0),
-        raw_len: bytes.len() as u32,
-        stored_len: bytes.len() as u32,
-        encoding: 0,
-        logical_crc,
-        checks: Checks::from_slice(&checks),
-    };
     if inline {
         // The bytes must outlive the caller's borrow: the batch is written later.
         let payload = Payload::Owned(bytes.into());
-        return Started { buffer, state: StartedState::Inline(payload) };
+        return Started { buffer: buffer_of(id, bytes), state: StartedState::Inline(payload) };
     }
-    let mut buf = core.pool.get(bytes.len().next_multiple_of(BLOCK)).await;
-    buf.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
-    let (reply, answer) = oneshot();
     let name = BufferName {
         bucket: claim.bucket.id,
         key: claim.key.clone(),
@@ -507,7 +418,36 @@ pub(super) async fn start_piece(
         value_offset,
         table,
     };
-    let shard = (core.shard_of(claim.hash) + (value_offset >> 20) as usize) % core.shards.len();
+    send_off(core, claim.hash, id, name, bytes).await
+}
+
+/// A buffer of these bytes. Its place is still to come.
+fn buffer_of(id: BufferId, bytes: &[u8]) -> Buffer {
+    let (checks, logical_crc) = checksums(bytes);
+    Buffer {
+        id,
+        location: Location::device(TierId(0), 0),
+        raw_len: bytes.len() as u32,
+        stored_len: bytes.len() as u32,
+        encoding: 0,
+        logical_crc,
+        checks: Checks::from_slice(&checks),
+    }
+}
+
+/// Copies, checksums and sends off a buffer to a segment.
+pub(super) async fn send_off(
+    core: &Core,
+    hash: u64,
+    id: BufferId,
+    name: BufferName,
+    bytes: &[u8],
+) -> Started {
+    let buffer = buffer_of(id, bytes);
+    let mut buf = core.pool.get(bytes.len().next_multiple_of(BLOCK)).await;
+    buf.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
+    let (reply, answer) = oneshot();
+    let shard = (core.shard_of(hash) + (name.value_offset >> 20) as usize) % core.shards.len();
     let request = WriteRequest { buf, buffer: buffer.clone(), name, reply };
     core.shards[shard].push(Request::Write(request)).await;
     Started { buffer, state: StartedState::Writing(answer) }
@@ -515,7 +455,7 @@ pub(super) async fn start_piece(
 
 /// Writes data at an offset of the value, a bounded number of pieces at a time. Whatever was
 /// written stands in the draft, also when it fails.
-async fn write_pieces(
+pub(super) async fn write_pieces(
     core: &Arc<Core>,
     claim: &mut Claim<'_>,
     draft: &mut Draft,

@@ -43,6 +43,13 @@ impl Completions {
         self.running.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// An operation has ended whose completion goes elsewhere. The same is owed: those who wait for
+    /// more than will come must look.
+    pub(super) fn end_elsewhere(&self) {
+        let _inner = self.inner.lock();
+        self.running.fetch_sub(1, Ordering::AcqRel);
+    }
+
     /// Wakes the waiters, if one of them has what it waits for.
     pub(super) fn wake(&self) {
         if self.waiters.load(Ordering::SeqCst) == 0 {

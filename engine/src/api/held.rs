@@ -10,7 +10,7 @@ use crate::buckets::BucketState;
 use crate::core::Core;
 use crate::error::{Result, fail};
 use crate::index::StripeInner;
-use crate::index::extents::{Extent, Stretch, stretches};
+use crate::index::extents::{Extent, Stretch, clip, stretches};
 use crate::index::state::{BlobState, Buffer, Checks, Value, whole};
 use crate::paging::load::{self, View};
 use crate::tier::dram::{DirStripe, OwnedPin};
@@ -112,6 +112,23 @@ impl Held {
             Value::Mapped(map) => Cow::Borrowed(map.extents()),
             Value::Paged(map) => return load::view(core, map, range, reader).await,
         }))
+    }
+
+    /// Lets go of slots whose bytes a device has too, so that a version may be held for long.
+    pub(super) fn unpin_clean(&mut self, core: &Core) {
+        if let Value::Lone(lone) = &self.state.value {
+            if !lone.is_dirty() {
+                self.resident.clear();
+            }
+            return;
+        }
+        let extents = self.state.extents_in_memory();
+        let is_dirty =
+            |extent: Extent| core.table.get(extent.buffer).is_some_and(|buffer| buffer.is_dirty());
+        self.resident.retain(|slice| {
+            let end = slice.value_offset + u64::from(slice.len);
+            clip(&extents, slice.value_offset..end).any(is_dirty)
+        });
     }
 
     /// The resident bytes of an extent, if all of them are.

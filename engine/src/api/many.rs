@@ -1,7 +1,8 @@
-//! Gets of several blobs as of one moment.
+//! Puts of several blobs at once, and gets as of one moment.
 
 use std::sync::Arc;
 
+use crate::api::batch::Batch;
 use crate::api::bucket::{Bucket, resize};
 use crate::api::change::not_found;
 use crate::api::held::{Held, hold_in};
@@ -9,6 +10,15 @@ use crate::api::read::{self, Reader};
 use crate::core::Core;
 use crate::error::{Result, fail};
 use crate::limits::BATCH_STEPS_MAX;
+
+/// The batch that puts these values.
+pub(crate) fn puts<'a>(blobs: &[(&Bucket, &[u8], &'a [u8])]) -> Batch<'a> {
+    let mut batch = Batch::new();
+    for (bucket, key, value) in blobs {
+        batch.put(bucket, key, *value);
+    }
+    batch
+}
 
 /// The values of several blobs, all as of one moment: of each its value, or why there is none.
 pub(crate) async fn get_many(

@@ -8,7 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::api::admission::index_room;
-use crate::api::change::{allows_memory_edit, crowded_spans, not_found};
+use crate::api::change::{allows_memory_edit, not_found};
+use crate::api::crowded::crowded_spans;
 use crate::api::edit::{Changed, Condition, Edit, pieces};
 use crate::api::merge::Surroundings;
 use crate::api::quota;
@@ -402,7 +403,9 @@ fn edited(
     let inserted: Vec<Extent> = staged.buffers().map(|(_, extent)| extent).collect();
     let extents = extents::splice(&entry.visible.extents_in_memory(), cut.clone(), &inserted, len);
     // Without devices there is no other level to run at: see `merge`.
-    if core.is_persistent() && !crowded_spans(&extents, cut, buffer_size).is_empty() {
+    if core.is_persistent()
+        && !crowded_spans(&extents, std::slice::from_ref(cut), buffer_size).is_empty()
+    {
         return None;
     }
     if extents.is_empty() {

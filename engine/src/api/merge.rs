@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::api::change::SLICES_PER_SPAN_MAX;
+use crate::api::crowded::SLICES_PER_SPAN_MAX;
 use crate::api::held::{Held, hold_state};
 use crate::buckets::BucketState;
 use crate::core::Core;

@@ -3,11 +3,14 @@
 //! Every operation is an asynchronous function that works under any executor; the synchronous
 //! call waits for it on the calling thread. What DRAM answers never waits and never changes
 //! threads. [`edit`]: what is done to a blob. [`admission`]: what it will take. [`memory`]: changes
-//! at Memory level, `merge`: how they keep the slices few. [`change`]: all others; [`paged`]: those of large maps;
-//! `predecessor`: what they keep of the value before. [`batch`]: several blobs at once, `many`: gets of them; `copy`: copies
+//! at Memory level, `merge`: how they keep the slices few. [`change`]: all others; `paged`: those of large maps;
+//! `predecessor`: what they keep of the value before, [`crowded`]: what of it they write anew.
+//! `ranges`: several ranges of a value at once. [`stream`] and [`reader`]: values of any length, in
+//! bounded memory. [`batch`]: several blobs at once, `many`: gets of them; `copy`: copies
 //! and renames. [`read`]: gets,
 //! of what `held` keeps in place. [`room`]:
-//! slots. `quota`: what changes add to their buckets. [`scan`]: listing, `scan_by`: by an attribute; `attributes`: changes of them. [`queue`]: asynchronous operations;
+//! slots. `quota`: what changes add to their buckets. [`scan`]: listing, `scan_by`: by an attribute;
+//! `attributes`: changes of them. [`queue`]: asynchronous operations, `future`: as futures;
 //! `completions`: those that have ended, and who waits for them.
 
 pub mod admission;
@@ -17,7 +20,9 @@ pub mod bucket;
 pub mod change;
 mod completions;
 mod copy;
+pub mod crowded;
 pub mod edit;
+mod future;
 mod held;
 pub(crate) mod many;
 pub mod memory;
@@ -27,11 +32,14 @@ mod paged;
 mod predecessor;
 pub mod queue;
 mod quota;
+mod ranges;
 pub mod read;
+pub mod reader;
 pub mod room;
 pub mod scan;
 mod scan_by;
 mod serve;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -39,7 +47,9 @@ pub use attributes::AttributeChanges;
 pub use batch::Batch;
 pub use bucket::{BlobStat, Bucket, BucketStat, BufferPlace, PutOptions};
 pub use edit::Condition;
-pub use operation::{Action, Completion, Done, OpId, OpMemory, Operation};
+pub use operation::{Action, BlobName, Completion, Done, OpId, OpMemory, Operation};
 pub use queue::{Queue, Refused};
+pub use reader::BlobReader;
 pub use scan::{Cursor, ScanItem, ScanRange};
 pub use scan_by::{AttributeCursor, AttributeItem, Order};
+pub use stream::BlobWriter;

@@ -3,11 +3,12 @@
 
 use std::ptr::NonNull;
 
+use crate::api::batch::Batch;
 use crate::api::bucket::{Bucket, PutOptions};
 use crate::error::Result;
 use crate::types::Version;
 
-/// Memory of an operation: bytes to store, or room for bytes to come.
+/// Memory of an operation: bytes to store, room for bytes to come, or what it has brought.
 pub enum OpMemory {
     /// None.
     None,
@@ -15,6 +16,12 @@ pub enum OpMemory {
     Owned(Vec<u8>),
     /// Memory of the caller's, see [`OpMemory::foreign`].
     Foreign(ForeignMemory),
+    /// Memory of one part or another, each for the bytes at an offset of the value.
+    Parts(Vec<(u64, OpMemory)>),
+    /// Brought by a get of many blobs: of each its value, or why there is none.
+    Values(Vec<Result<Vec<u8>>>),
+    /// Brought by a batch: the version that each step made, or found.
+    Versions(Vec<Version>),
 }
 
 /// A range of memory that somebody else owns.
@@ -40,32 +47,58 @@ impl OpMemory {
         OpMemory::Foreign(ForeignMemory { start, len })
     }
 
-    /// The bytes.
+    fn parts(parts: Vec<(u64, Vec<u8>)>) -> OpMemory {
+        let parts = parts.into_iter().map(|(offset, bytes)| (offset, OpMemory::Owned(bytes)));
+        OpMemory::Parts(parts.collect())
+    }
+
+    /// The bytes, where they are of one piece; none otherwise.
     pub fn as_slice(&self) -> &[u8] {
         match self {
-            OpMemory::None => &[],
             OpMemory::Owned(bytes) => bytes,
             // SAFETY: see `foreign`: valid, and not written while the operation has it.
             OpMemory::Foreign(ForeignMemory { start, len }) => unsafe {
                 std::slice::from_raw_parts(start.as_ptr(), *len)
             },
+            OpMemory::None | OpMemory::Parts(_) | OpMemory::Values(_) | OpMemory::Versions(_) => {
+                &[]
+            }
         }
     }
 
     pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
         match self {
-            OpMemory::None => &mut [],
             OpMemory::Owned(bytes) => bytes,
             // SAFETY: see `foreign`: valid for writes, and the operation's alone. Only gets ask.
             OpMemory::Foreign(ForeignMemory { start, len }) => unsafe {
                 std::slice::from_raw_parts_mut(start.as_ptr(), *len)
             },
+            OpMemory::None | OpMemory::Parts(_) | OpMemory::Values(_) | OpMemory::Versions(_) => {
+                &mut []
+            }
         }
     }
 }
 
-/// What an operation does. Each is its synchronous namesake on [`Bucket`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A blob by name.
+#[derive(Clone)]
+pub struct BlobName {
+    /// Its bucket.
+    pub bucket: Bucket,
+    /// Its key.
+    pub key: Box<[u8]>,
+}
+
+impl BlobName {
+    /// The blob of this key.
+    pub fn new(bucket: &Bucket, key: &[u8]) -> BlobName {
+        BlobName { bucket: bucket.clone(), key: key.into() }
+    }
+}
+
+/// What an operation does. Each is its synchronous namesake on [`Bucket`] or
+/// [`Store`](crate::Store).
+#[derive(Clone)]
 pub enum Action {
     /// The whole value into the memory.
     Get,
@@ -81,9 +114,23 @@ pub enum Action {
     Truncate(u64),
     /// The blob is removed.
     Delete,
+    /// Length and version of the blob, if it exists.
+    Stat,
+    /// The memory's parts are filled, all from one version.
+    GetRanges,
+    /// The memory's parts are written, in one version.
+    PutRanges,
+    /// The blob gets this name.
+    Rename(BlobName),
+    /// The blob of this name gets the same value.
+    Copy(BlobName),
+    /// All changes of the batch are made. The operation's own key is of no meaning.
+    Commit(Box<Batch<'static>>),
+    /// The values of these blobs are brought. The operation's own key is of no meaning.
+    GetMany(Box<[BlobName]>),
 }
 
-/// One operation on one blob, ready to be submitted.
+/// One operation, mostly on one blob, ready to be submitted.
 pub struct Operation {
     /// The bucket.
     pub bucket: Bucket,
@@ -135,6 +182,41 @@ impl Operation {
         Operation::new(bucket, key, Action::Delete, OpMemory::None)
     }
 
+    /// Length and version of a blob: of one that does not exist it completes as `NotFound`.
+    pub fn stat(bucket: &Bucket, key: &[u8]) -> Operation {
+        Operation::new(bucket, key, Action::Stat, OpMemory::None)
+    }
+
+    /// A get of as many bytes from each offset on as its part has, and the value has.
+    pub fn get_ranges(bucket: &Bucket, key: &[u8], parts: Vec<(u64, Vec<u8>)>) -> Operation {
+        Operation::new(bucket, key, Action::GetRanges, OpMemory::parts(parts))
+    }
+
+    /// A put of bytes at several offsets.
+    pub fn put_ranges(bucket: &Bucket, key: &[u8], parts: Vec<(u64, Vec<u8>)>) -> Operation {
+        Operation::new(bucket, key, Action::PutRanges, OpMemory::parts(parts))
+    }
+
+    /// Another name for a blob.
+    pub fn rename(bucket: &Bucket, key: &[u8], to: BlobName) -> Operation {
+        Operation::new(bucket, key, Action::Rename(to), OpMemory::None)
+    }
+
+    /// Another blob of the same value.
+    pub fn copy(bucket: &Bucket, key: &[u8], to: BlobName) -> Operation {
+        Operation::new(bucket, key, Action::Copy(to), OpMemory::None)
+    }
+
+    /// All changes of a batch, or none, at the level of the options. `bucket` is any of the store.
+    pub fn commit(bucket: &Bucket, batch: Batch<'static>) -> Operation {
+        Operation::new(bucket, &[], Action::Commit(Box::new(batch)), OpMemory::None)
+    }
+
+    /// The values of several blobs as of one moment. `bucket` is any of the store.
+    pub fn get_many(bucket: &Bucket, blobs: impl Into<Box<[BlobName]>>) -> Operation {
+        Operation::new(bucket, &[], Action::GetMany(blobs.into()), OpMemory::None)
+    }
+
     /// Any action with any memory.
     pub fn new(bucket: &Bucket, key: &[u8], action: Action, memory: OpMemory) -> Operation {
         let options = PutOptions::default();
@@ -161,9 +243,9 @@ pub struct Done {
     pub bytes: usize,
     /// Where they begin in the value.
     pub offset: u64,
-    /// Gets: the length of the value.
+    /// Gets and stat: the length of the value.
     pub value_len: u64,
-    /// Changes: the version made.
+    /// Changes: the version made. Stat: the version found.
     pub version: Option<Version>,
 }
 

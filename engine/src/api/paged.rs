@@ -8,7 +8,8 @@ use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::api::change::{Claim, Draft, rewrite_crowded, start_piece};
+use crate::api::change::{Claim, Draft, start_piece};
+use crate::api::crowded::rewrite_crowded;
 use crate::api::predecessor::{Predecessor, first_offset, ids_before};
 use crate::api::read;
 use crate::buckets::BucketState;
@@ -91,7 +92,7 @@ fn pages_bytes(core: &Core, claim: &Claim<'_>, extents: usize, material: &Materi
 }
 
 /// Device bytes that pages of so many extents, of buffers of these lengths, take at most.
-fn pages_footprint(
+pub(super) fn pages_footprint(
     core: &Core,
     key_len: usize,
     extents: usize,
@@ -106,9 +107,14 @@ fn pages_footprint(
 
 /// Device bytes of the pages that a change with so much data makes, if it is large.
 pub(super) fn pages_of_data(core: &Core, key_len: usize, data_len: usize, buffer_size: u32) -> u64 {
-    let pieces = data_len / buffer_size as usize + 2;
-    match data_len.div_ceil(buffer_size as usize) > core.settings.inline_extents_max() {
-        true => pages_footprint(core, key_len, pieces, std::iter::repeat_n(buffer_size, pieces)),
+    pages_of_pieces(core, key_len, data_len.div_ceil(buffer_size as usize), buffer_size)
+}
+
+/// The same of a change that writes so many buffers of at most this size.
+pub(super) fn pages_of_pieces(core: &Core, key_len: usize, pieces: usize, buffer_size: u32) -> u64 {
+    let lens = std::iter::repeat_n(buffer_size, pieces + 1);
+    match pieces > core.settings.inline_extents_max() {
+        true => pages_footprint(core, key_len, pieces + 1, lens),
         false => 0,
     }
 }
@@ -204,41 +210,100 @@ async fn write_anew(
     Ok(checks)
 }
 
-/// The change to a map that stands in pages: the draft's extents replace `cut`.
+/// The change to a map that stands in pages: the draft's extents fill the cuts.
 pub(super) async fn edit(
     core: &Arc<Core>,
     bucket: &BucketState,
     claim: &mut Claim<'_>,
     map: &PagedMap,
     mut draft: Draft,
-    (cut, len): (Range<u64>, u64),
+    (cuts, len): (&[Range<u64>], u64),
     buffer_size: u32,
 ) -> Result<Change> {
-    let old = map.pages();
     if draft.extents.is_empty() {
         // A truncation rewrites nothing; what is longer by zeros has the same map.
         let (cut, insert) = match len < claim.before.len {
             true => (len..VALUE_LEN_MAX, vec![hole(len)]),
             false => (VALUE_LEN_MAX..VALUE_LEN_MAX, Vec::new()),
         };
-        return Ok(spliced(claim, old, cut, insert, len, Vec::new()));
+        return Ok(spliced(claim, map.pages(), cut, insert, len, Vec::new()));
     }
+    let mut pages = map.pages().to_vec();
+    let mut holds = Vec::new();
+    let mut whole: Option<Range<u64>> = None;
+    for cluster in clusters(core, map.pages(), cuts, buffer_size) {
+        let own = take_draft(&mut draft, &cuts[cluster.cuts.clone()]);
+        let (range, written) =
+            rewrite(core, bucket, claim, map, own, (cuts, len), cluster, buffer_size).await?;
+        pages = pages::splice(&pages, &range, &written.pages);
+        holds.extend(written.holds);
+        whole = Some(whole.map_or(range.start, |whole| whole.start)..range.end);
+    }
+    let Some(whole) = whole else { fail!(Internal, "a change of a paged map touches no page") };
+    let between = pages.into_iter().filter(|page| whole.contains(&page.start));
+    Ok(spliced(claim, map.pages(), whole.clone(), between.collect(), len, holds))
+}
+
+/// Cuts that lie in one run of parts, which is written anew.
+struct Cluster {
+    parts: Range<usize>,
+    cuts: Range<usize>,
+}
+
+/// The runs of parts that the cuts touch: what lies between them stays.
+fn clusters(core: &Core, old: &[PageRef], cuts: &[Range<u64>], buffer_size: u32) -> Vec<Cluster> {
     let size = u64::from(buffer_size);
-    let spans = cut.start / size * size..cut.end.next_multiple_of(size);
-    let parts = with_small_neighbour(core, old, touched(old, &spans));
-    let rewritten = part(old, parts.start).start..part(old, parts.end - 1).end;
-    let at_end = parts.end == old.len();
-    let view = load::view(core, map, &rewritten, claim.reader).await?;
-    let inserted = take(&mut draft.extents);
-    draft.extents = extents::splice(&view.extents, cut.clone(), &inserted, len);
-    rewrite_crowded(core, bucket, claim, &mut draft, cut, len, buffer_size).await?;
-    let material = Material { old: known_of(core, &draft, &view)?, ..Material::default() };
-    let Written { pages: mut insert, holds } = write(core, claim, draft, at_end, material).await?;
-    match insert.first_mut() {
-        Some(first) => first.start = rewritten.start,
-        None => insert.push(hole(rewritten.start)),
+    let mut clusters: Vec<Cluster> = Vec::new();
+    for (at, cut) in cuts.iter().enumerate() {
+        let spans = cut.start / size * size..cut.end.next_multiple_of(size);
+        let parts = with_small_neighbour(core, old, touched(old, &spans));
+        match clusters.last_mut() {
+            Some(last) if parts.start <= last.parts.end => {
+                last.parts.end = last.parts.end.max(parts.end);
+                last.cuts.end = at + 1;
+            }
+            _ => clusters.push(Cluster { parts, cuts: at..at + 1 }),
+        }
     }
-    Ok(spliced(claim, old, rewritten, insert, len, holds))
+    clusters
+}
+
+/// The part of a draft that fills these cuts, the first of those left. Each of its extents is a
+/// buffer of its own.
+fn take_draft(draft: &mut Draft, cuts: &[Range<u64>]) -> Draft {
+    let end = cuts.last().map_or(0, |cut| cut.end);
+    let count = draft.extents.partition_point(|extent| extent.value_offset < end);
+    let extents = draft.extents.drain(..count).collect();
+    Draft { extents, buffers: draft.buffers.drain(..count).collect() }
+}
+
+/// Writes a run of parts anew, with the draft's extents in their cuts. Returns the range of the
+/// value that they are about, and the new ones.
+#[expect(clippy::too_many_arguments, reason = "what a change is made of")]
+async fn rewrite(
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    claim: &mut Claim<'_>,
+    map: &PagedMap,
+    mut draft: Draft,
+    (cuts, len): (&[Range<u64>], u64),
+    Cluster { parts, cuts: own }: Cluster,
+    buffer_size: u32,
+) -> Result<(Range<u64>, Written)> {
+    let old = map.pages();
+    let range = part(old, parts.start).start..part(old, parts.end - 1).end;
+    let at_end = parts.end == old.len();
+    let view = load::view(core, map, &range, claim.reader).await?;
+    let inserted = take(&mut draft.extents);
+    draft.extents = extents::overlay(&view.extents, &inserted, len);
+    rewrite_crowded(core, bucket, claim, &mut draft, &cuts[own], len, buffer_size).await?;
+    let material = Material { old: known_of(core, &draft, &view)?, ..Material::default() };
+    let mut written = write(core, claim, draft, at_end, material).await?;
+    match written.pages.first_mut() {
+        Some(first) => first.start = range.start,
+        None => written.pages.push(hole(range.start)),
+    }
+    Ok((range, written))
 }
 
 /// A part beside small ones joins them: many changes must not leave many small pages.

@@ -6,6 +6,7 @@
 //! waits for it.
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,24 +16,29 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::api::completions::Completions;
+use crate::api::future;
 use crate::api::operation::{Completion, Done, OpId, OpMemory, Operation};
 use crate::api::read::Reader;
 use crate::api::serve;
 use crate::core::{Core, Request};
 use crate::error::{Error, ErrorKind, Result, fail};
+use crate::io::exec::LocalFuture;
+use crate::io::wait::Sender;
 use crate::limits::QUEUE_DEPTH_MAX;
 use crate::shard::{ShardContext, Wakes};
 
 /// See the module. Dropping it waits for the operations under way.
 pub struct Queue {
     shared: Arc<Shared>,
-    depth: usize,
 }
 
 /// What operations under way share with their queue.
 pub(super) struct Shared {
     pub(super) core: Arc<Core>,
+    depth: usize,
     next_id: AtomicU64,
+    /// Its queue is dropped: nothing begins any more.
+    dropped: AtomicBool,
     /// Submitted and not yet taken by a wait.
     outstanding: AtomicUsize,
     completions: Completions,
@@ -45,10 +51,19 @@ pub(super) struct Shared {
 /// The duty to complete one operation. Dropped without that, it completes it as `Closed`.
 pub(super) struct Duty {
     shared: Arc<Shared>,
-    id: OpId,
+    pub(super) id: OpId,
     user_data: u64,
     waits_for_turn: bool,
     done: bool,
+    /// Where the completion goes, if not to the waiters.
+    reply: Option<Sender<Completion>>,
+}
+
+/// What became of an operation on the submitting thread.
+pub(super) enum Begun {
+    Ended,
+    /// It is to go to this shard.
+    OnShard(usize, Request),
 }
 
 impl Queue {
@@ -58,13 +73,15 @@ impl Queue {
         }
         let shared = Shared {
             core,
+            depth,
             next_id: AtomicU64::new(1),
+            dropped: AtomicBool::new(false),
             outstanding: AtomicUsize::new(0),
             completions: Completions::default(),
             waiting: Mutex::default(),
             will_wake: AtomicBool::new(false),
         };
-        Ok(Queue { shared: Arc::new(shared), depth })
+        Ok(Queue { shared: Arc::new(shared) })
     }
 
     /// Starts an operation. Waits for no device; only, shortly, while a shard's mailbox is full.
@@ -76,41 +93,25 @@ impl Queue {
     /// `Busy`, with the operation handed back, if `depth` operations are under way or their
     /// completions not taken. Every other error comes with the completion.
     pub fn submit(&self, operation: Operation) -> std::result::Result<OpId, Box<Refused>> {
-        let shared = &self.shared;
-        if shared.outstanding.fetch_add(1, Ordering::AcqRel) >= self.depth {
-            shared.outstanding.fetch_sub(1, Ordering::AcqRel);
-            let message = format!("{} operations are under way; take completions", self.depth);
-            let error = Error::new(ErrorKind::Busy, message);
+        if let Err(error) = self.shared.enter() {
             return Err(Box::new(Refused { error, operation }));
         }
-        shared.completions.begin();
-        let id = OpId(shared.next_id.fetch_add(1, Ordering::Relaxed));
-        let user_data = operation.user_data;
-        let shared = shared.clone();
-        self.start(operation, Duty { shared, id, user_data, waits_for_turn: false, done: false });
+        let duty = self.shared.duty(&operation, None);
+        let id = duty.id;
+        if let Begun::OnShard(shard, task) = begin(operation, duty) {
+            let core = &self.shared.core;
+            core.runtime.block_on(core.shards[shard].push(task));
+        }
         Ok(id)
     }
 
-    fn start(&self, mut operation: Operation, mut duty: Duty) {
-        let core = &self.shared.core;
-        if !Arc::ptr_eq(core, operation.bucket.core()) {
-            let message = "the bucket is of another store than the queue";
-            let error = Error::new(ErrorKind::InvalidArgument, message);
-            return duty.complete(operation.memory, Err(error));
-        }
-        if let Some(result) = serve::at_once(&mut operation) {
-            return duty.complete(operation.memory, result);
-        }
-        if core.shards.is_empty() {
-            // Without devices there is nothing to wait for but other callers.
-            let result = core.runtime.block_on(serve::run(&mut operation, Reader::Caller));
-            return duty.complete(operation.memory, result);
-        }
-        let shard = core.shard_of(core.index.hash(operation.bucket.id(), &operation.key));
-        duty.wait_for_turn();
-        let task =
-            Request::Run(Box::new(move |context| Box::pin(serve::serve(context, operation, duty))));
-        core.runtime.block_on(core.shards[shard].push(task));
+    /// An operation as a future, for any executor. It begins when it is first polled. Dropped before
+    /// its turn has come, it is [cancelled](Self::cancel); dropped later, it goes on to its end.
+    /// Where `depth` operations are under way it completes as `Busy`, with the memory handed back.
+    ///
+    /// The future may outlive the queue: what has not begun then completes as `Closed`.
+    pub fn run(&self, operation: Operation) -> impl Future<Output = Completion> + Send + use<> {
+        future::run(self.shared.clone(), operation)
     }
 
     /// Takes completions: waits until there are `min`, or none is under way any more, or the time is
@@ -157,15 +158,88 @@ impl Queue {
     /// Asks that an operation not begin. One that has begun, or ended, goes on to its completion
     /// as if nothing had been asked; one that has not completes as `Cancelled`.
     pub fn cancel(&self, id: OpId) {
-        if let Some(cancelled) = self.shared.waiting.lock().get_mut(&id) {
+        self.shared.cancel(id);
+    }
+}
+
+impl Shared {
+    /// Counts one more operation, if there is room for it. A [`duty`](Self::duty) must follow.
+    pub(super) fn enter(&self) -> Result<()> {
+        if self.outstanding.fetch_add(1, Ordering::AcqRel) >= self.depth {
+            self.outstanding.fetch_sub(1, Ordering::AcqRel);
+            fail!(Busy, "{} operations are under way; take completions", self.depth);
+        }
+        // Who drops the queue sets the flag, then waits for all that are counted here.
+        self.completions.begin();
+        if self.dropped.load(Ordering::SeqCst) {
+            self.leave();
+            fail!(Closed, "the queue was dropped before the operation began");
+        }
+        Ok(())
+    }
+
+    /// One that goes to no waiter has ended.
+    fn leave(&self) {
+        self.outstanding.fetch_sub(1, Ordering::AcqRel);
+        self.completions.end_elsewhere();
+        self.wake();
+    }
+
+    /// The duty to complete an operation that was let in.
+    pub(super) fn duty(
+        self: &Arc<Self>,
+        operation: &Operation,
+        reply: Option<Sender<Completion>>,
+    ) -> Duty {
+        let id = OpId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let (shared, user_data) = (self.clone(), operation.user_data);
+        Duty { shared, id, user_data, waits_for_turn: false, done: false, reply }
+    }
+
+    pub(super) fn cancel(&self, id: OpId) {
+        if let Some(cancelled) = self.waiting.lock().get_mut(&id) {
             *cancelled = true;
         }
     }
 }
 
+/// Does what can be done at once.
+pub(super) fn begin(mut operation: Operation, mut duty: Duty) -> Begun {
+    let core = duty.shared.core.clone();
+    if !Arc::ptr_eq(&core, operation.bucket.core()) {
+        let message = "the bucket is of another store than the queue";
+        let error = Error::new(ErrorKind::InvalidArgument, message);
+        duty.complete(operation.memory, Err(error));
+        return Begun::Ended;
+    }
+    if let Some(result) = serve::at_once(&mut operation) {
+        duty.complete(operation.memory, result);
+        return Begun::Ended;
+    }
+    if core.shards.is_empty() {
+        // Without devices there is nothing to wait for but other callers.
+        let result = core.runtime.block_on(serve::run(&mut operation, Reader::Caller));
+        duty.complete(operation.memory, result);
+        return Begun::Ended;
+    }
+    let shard = core.shard_of(core.index.hash(operation.bucket.id(), &operation.key));
+    duty.wait_for_turn();
+    let task = move |context| serve_boxed(context, operation, duty);
+    Begun::OnShard(shard, Request::Run(Box::new(task)))
+}
+
+fn serve_boxed(
+    context: Rc<ShardContext>,
+    operation: Operation,
+    duty: Duty,
+) -> LocalFuture<'static, ()> {
+    Box::pin(serve::serve(context, operation, duty))
+}
+
 impl Drop for Queue {
     /// The memory of operations under way is in use until they end.
     fn drop(&mut self) {
+        self.shared.dropped.store(true, Ordering::SeqCst);
         let mut none = Vec::new();
         let all_ended = self.shared.completions.wait(usize::MAX, 0, &mut none);
         self.shared.core.runtime.block_on(all_ended);
@@ -239,7 +313,10 @@ impl Duty {
         // Of one that never had its turn, nothing stays.
         self.begin();
         let completion = Completion { id: self.id, user_data: self.user_data, result, memory };
-        self.shared.completions.end(completion);
+        let Some(reply) = self.reply.take() else { return self.shared.completions.end(completion) };
+        self.shared.outstanding.fetch_sub(1, Ordering::AcqRel);
+        reply.send(completion);
+        self.shared.completions.end_elsewhere();
     }
 }
 
@@ -305,6 +382,23 @@ mod tests {
             drop(queue);
             sim.store.close().unwrap();
         }
+    }
+
+    #[test]
+    fn a_future_dropped_before_its_turn_leaves_no_trace() {
+        let sim = SimStore::new(1, config(1));
+        let bucket = sim.bucket("b");
+        let queue = sim.store.queue(8).unwrap();
+        let mut dropped = Box::pin(queue.run(Operation::put(&bucket, b"a", vec![1; 9])));
+        assert!(poll(&mut dropped).is_pending());
+        drop(dropped);
+        let kept = sim.wait(queue.run(Operation::put(&bucket, b"b", vec![1; 9])));
+        assert!(kept.result.is_ok());
+        assert!(bucket.exists(b"b").unwrap() && !bucket.exists(b"a").unwrap());
+        assert_eq!(queue.outstanding(), 0);
+        assert!(queue.shared.waiting.lock().is_empty());
+        drop(queue);
+        sim.store.close().unwrap();
     }
 
     #[test]

@@ -18,6 +18,11 @@ impl Claim<'_> {
             Edit::Delete => None,
             _ => Some(edit.effect(self.before.len)?.1),
         };
+        self.set_aside_len(len_after)
+    }
+
+    /// The same by a change that gives the value this length; `None`: it removes the blob.
+    pub(super) fn set_aside_len(&mut self, len_after: Option<u64>) -> Result<()> {
         self.hold = self.bucket.set_aside(Growth::of(&self.before, len_after))?;
         Ok(())
     }

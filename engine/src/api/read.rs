@@ -145,6 +145,36 @@ pub async fn read_held(
     reader: Reader<'_>,
 ) -> Result<()> {
     let view = &held.view(core, &range, reader).await?;
+    let cold = read_view(core, bucket, held, view, range, dst, reader).await?;
+    if !cold.is_empty() && cold.len() <= ADMIT_BUFFERS_MAX {
+        admit(core, bucket, held, view, &cold, dst);
+    }
+    Ok(())
+}
+
+/// The same for who reads a long value from end to end: nothing of it enters DRAM.
+pub async fn read_past(
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    held: &Held,
+    range: Range<u64>,
+    dst: &mut [u8],
+    reader: Reader<'_>,
+) -> Result<()> {
+    let view = &held.view(core, &range, reader).await?;
+    read_view(core, bucket, held, view, range, dst, reader).await.map(drop)
+}
+
+/// Reads a range whose map is in memory. Returns what was not in DRAM.
+async fn read_view(
+    core: &Arc<Core>,
+    bucket: &BucketState,
+    held: &Held,
+    view: &View<'_>,
+    range: Range<u64>,
+    dst: &mut [u8],
+    reader: Reader<'_>,
+) -> Result<Vec<Cold>> {
     let cold = held.copy_resident(view, range, dst);
     match (&cold[..], reader) {
         ([], _) => {}
@@ -152,10 +182,7 @@ pub async fn read_held(
         ([one], Reader::Caller) => read_here(core, bucket, held, view, one, dst)?,
         (many, Reader::Caller) => read_by_shard(core, bucket, held, view, many, dst).await?,
     }
-    if !cold.is_empty() && cold.len() <= ADMIT_BUFFERS_MAX {
-        admit(core, bucket, held, view, &cold, dst);
-    }
-    Ok(())
+    Ok(cold)
 }
 
 thread_local! {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::api::change::SLICES_PER_SPAN_MAX;
+use crate::api::crowded::SLICES_PER_SPAN_MAX;
 use crate::api::edit::Edit;
 use crate::api::{Bucket, Operation, PutOptions};
 use crate::config::ResolvedConfig;

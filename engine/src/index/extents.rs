@@ -67,6 +67,20 @@ pub fn splice(extents: &[Extent], cut: Range<u64>, insert: &[Extent], len: u64) 
     head.chain(insert.iter().copied()).chain(tail).collect()
 }
 
+/// The list with others over it, which ascend and do not overlap, and everything at or beyond
+/// `len` dropped.
+pub fn overlay(extents: &[Extent], over: &[Extent], len: u64) -> Vec<Extent> {
+    let mut out = Vec::with_capacity(extents.len() + over.len());
+    let mut at = 0;
+    for extent in over {
+        out.extend(clip(extents, at..extent.value_offset));
+        out.push(*extent);
+        at = end(extent);
+    }
+    out.extend(clip(extents, at..len));
+    out
+}
+
 /// How many extents overlap `span`.
 pub fn count_in(extents: &[Extent], span: Range<u64>) -> usize {
     clip(extents, span).count()
@@ -92,6 +106,17 @@ mod tests {
         let list = [extent(0, 10, 1, 0), extent(10, 10, 2, 0)];
         assert_eq!(splice(&list, 12..20, &[], 12), [extent(0, 10, 1, 0), extent(10, 2, 2, 0)]);
         assert_eq!(splice(&list, 0..20, &[], 0), []);
+    }
+
+    #[test]
+    fn what_lies_over_a_list_cuts_it_wherever_it_lies() {
+        let list = [extent(0, 100, 1, 0), extent(100, 100, 2, 0)];
+        let over = [extent(10, 10, 3, 0), extent(20, 5, 4, 0), extent(95, 10, 5, 0)];
+        let left = [extent(25, 70, 1, 25), extent(105, 45, 2, 5)];
+        let expected = [extent(0, 10, 1, 0), over[0], over[1], left[0], over[2], left[1]];
+        assert_eq!(overlay(&list, &over, 150), expected);
+        assert_eq!(overlay(&list, &[], 100), list[..1]);
+        assert_eq!(overlay(&[], &over, 105), over);
     }
 
     #[test]

@@ -61,6 +61,18 @@ pub fn gather(core: &Core, memory: &mut Memory) -> Facts {
     Facts { tiers, reclaim_stuck: memory.reclaim_stuck }
 }
 
+/// The facts now, with the segments of all tiers.
+pub fn gather_all(core: &Core, memory: &mut Memory) -> Facts {
+    let mut facts = gather(core, memory);
+    let now = core.runtime.now();
+    for facts in &mut facts.tiers {
+        let tier = core.space.tier(facts.tier);
+        facts.sealed = sealed(tier, &memory.backoff, now);
+        facts.open_segments = open(tier);
+    }
+    facts
+}
+
 /// The facts of a tier, its segments apart.
 pub fn of_tier(tier: &Tier) -> TierFacts {
     TierFacts {

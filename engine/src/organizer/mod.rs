@@ -6,10 +6,12 @@
 //!   and [`mover`] take them elsewhere.
 //! * [`promote`]: what was read from a slow tier. [`reserve`]: free slots in DRAM. [`release`]:
 //!   extent pages that no blob refers to any more.
+//! * [`compact`]: cleaning that somebody has asked for.
 //! * [`run`]: the loops.
 
 pub mod backoff;
 pub mod census;
+pub mod compact;
 pub mod device;
 pub mod facts;
 pub mod mover;
@@ -36,7 +38,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::exec::{self, Body, ExecCounters, Started};
 use crate::io::exec_ring;
 use crate::io::runtime::Runtime;
-use crate::io::wait::{Ticket, WaitList};
+use crate::io::wait::{Receiver, Sender, Ticket, WaitList, oneshot};
 use crate::placement::policy::{HeatPolicy, PlacementPolicy};
 use crate::types::{Location, Uuid};
 
@@ -103,6 +105,8 @@ pub struct OrganizerHandle {
     list: WaitList,
     stopping: AtomicBool,
     hints: Mutex<Vec<u64>>,
+    /// Who has asked for a compaction that has not begun.
+    compactions: Mutex<Vec<Sender<()>>>,
     /// Places of buffers found damaged: each is counted and told of once.
     damaged: Mutex<HashSet<Location>>,
     backend: OnceLock<&'static str>,
@@ -152,6 +156,18 @@ impl OrganizerHandle {
         if first {
             self.kick();
         }
+    }
+
+    /// Asks for all that can be freed now. Answered when it is; abandoned after a failure.
+    pub fn compact(&self) -> Receiver<()> {
+        let (asked, answer) = oneshot();
+        self.compactions.lock().push(asked);
+        self.kick();
+        answer
+    }
+
+    fn take_compactions(&self) -> Vec<Sender<()>> {
+        std::mem::take(&mut *self.compactions.lock())
     }
 
     /// Notes a buffer that does not match its checksums. False if that is known.

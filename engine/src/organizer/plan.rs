@@ -16,7 +16,7 @@ pub const FREE_MARGIN: usize = 2;
 /// A fuller segment is not worth copying within its tier. Of what a packed segment holds at least:
 /// three buffers of 1 MiB in 4 MiB of segment cannot be packed any better. Admission promises no
 /// more than this part, so that where data must fit, some segment is emptier.
-const UTILISATION_MAX: f64 = 15.0 / 16.0;
+pub(super) const UTILISATION_MAX: f64 = 15.0 / 16.0;
 
 /// A sealed segment.
 #[derive(Clone, Copy, Debug)]
@@ -164,18 +164,21 @@ pub fn plan(facts: &Facts) -> Plan {
     gainless.unwrap_or(wait.map_or(Plan::Nothing, Plan::Wait))
 }
 
-/// Whether a plan leaves fewer segments in use on its tier. Cleaning within the tier does if the
-/// candidates are more than what they are packed into, the hot ones and the cold ones apart.
+/// Whether a plan leaves fewer segments in use on its tier.
 fn gains(tier: &TierFacts, plan: Plan) -> bool {
     match plan {
         Plan::SealOpen => false,
-        Plan::Relocate { demote_to: None, .. } => {
-            let live: u64 = candidates(tier).map(|segment| segment.live_bytes).sum();
-            let packed = live.div_ceil(packed_bytes(tier.segment_size)) + 1;
-            candidates(tier).count() as u64 > packed
-        }
+        Plan::Relocate { demote_to: None, .. } => packs_better(tier),
         _ => true,
     }
+}
+
+/// Whether the candidates are more than what they are packed into, the hot ones and the cold ones
+/// apart.
+pub(super) fn packs_better(tier: &TierFacts) -> bool {
+    let live: u64 = candidates(tier).map(|segment| segment.live_bytes).sum();
+    let packed = live.div_ceil(packed_bytes(tier.segment_size)) + 1;
+    candidates(tier).count() as u64 > packed
 }
 
 fn slower_with_room(tiers: &[TierFacts], than: usize) -> Option<TierId> {
@@ -224,17 +227,20 @@ fn plan_tier(tier: &TierFacts, slower: Option<TierId>, reclaim_stuck: bool) -> P
     }
 }
 
-fn candidates(tier: &TierFacts) -> impl Iterator<Item = &SegmentFacts> {
+pub(super) fn candidates(tier: &TierFacts) -> impl Iterator<Item = &SegmentFacts> {
     tier.sealed.iter().filter(|segment| segment.live_bytes > 0 && segment.retry_after.is_none())
+}
+
+/// The part of what a segment holds at least that is live in it.
+pub(super) fn utilisation(tier: &TierFacts, segment: &SegmentFacts) -> f64 {
+    segment.live_bytes as f64 / packed_bytes(tier.segment_size) as f64
 }
 
 /// The segment whose cleaning pays most.
 fn cheapest(tier: &TierFacts) -> Option<&SegmentFacts> {
-    let packed = packed_bytes(tier.segment_size) as f64;
-    let utilisation = |segment: &SegmentFacts| segment.live_bytes as f64 / packed;
     candidates(tier)
-        .filter(|segment| utilisation(segment) <= UTILISATION_MAX)
-        .map(|segment| (benefit(utilisation(segment), segment.age), segment))
+        .filter(|segment| utilisation(tier, segment) <= UTILISATION_MAX)
+        .map(|segment| (benefit(utilisation(tier, segment), segment.age), segment))
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, segment)| segment)
 }

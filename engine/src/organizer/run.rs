@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::core::{Core, Request};
 use crate::io::exec::{Class, Exec, LocalFuture};
 use crate::io::wait::{Receiver, first, oneshot};
-use crate::organizer::facts::{Memory, gather, sample_mean_score, tier_to_promote_to};
+use crate::organizer::compact::Compaction;
+use crate::organizer::facts::{Memory, gather, gather_all, sample_mean_score, tier_to_promote_to};
 use crate::organizer::mover::Mover;
 use crate::organizer::plan::{Need, Plan, plan};
 use crate::organizer::promote::serve_hints;
@@ -72,6 +73,7 @@ struct Organizer {
     policy: Rc<dyn PlacementPolicy>,
     mover: Mover,
     memory: Memory,
+    compaction: Compaction,
     pause: Duration,
 }
 
@@ -84,7 +86,8 @@ impl Organizer {
     ) -> Organizer {
         let mover = Mover::new(core.clone(), exec.clone(), Class::Space, devices.clone());
         let memory = Memory::new(core.space.tiers().len());
-        Organizer { core, exec, devices, policy, mover, memory, pause: PAUSE_FIRST }
+        let (compaction, pause) = (Compaction::default(), PAUSE_FIRST);
+        Organizer { core, exec, devices, policy, mover, memory, compaction, pause }
     }
 
     async fn keep_space_free(mut self) {
@@ -96,12 +99,7 @@ impl Organizer {
                 break;
             }
             core.space.back_reserve();
-            // Once the engine is poisoned nothing may be written any more.
-            let plan = match core.check_poison() {
-                Ok(()) => plan(&gather(&core, &mut self.memory)),
-                Err(_) => Plan::Nothing,
-            };
-            let done = match plan {
+            let done = match self.next_plan() {
                 Plan::Nothing => {
                     ticket.await;
                     continue;
@@ -124,6 +122,33 @@ impl Organizer {
             }
         }
         self.mover.close().await;
+    }
+
+    /// What is needed; where nothing is, what was asked for.
+    fn next_plan(&mut self) -> Plan {
+        let core = self.core.clone();
+        let asked = core.organizer.take_compactions();
+        // Once the engine is poisoned nothing may be written any more.
+        if core.check_poison().is_err() {
+            self.compaction.give_up();
+            return Plan::Nothing;
+        }
+        if !asked.is_empty() {
+            let segments = core.space.tiers().iter().map(|tier| tier.segments().len()).sum();
+            self.compaction.begin(asked, segments);
+            self.memory.reclaim_stuck = false;
+        }
+        let needed = plan(&gather(&core, &mut self.memory));
+        let is_idle = matches!(needed, Plan::Nothing | Plan::Wait(_));
+        if !is_idle || !self.compaction.is_under_way() {
+            return needed;
+        }
+        let plan = self.compaction.plan(&gather_all(&core, &mut self.memory));
+        if plan == Plan::Nothing {
+            self.compaction.end();
+            return needed;
+        }
+        plan
     }
 
     /// Has the segments sealed that anybody writes to. The next plan sees them.

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::index::table::{RowView, to_record};
+use crate::io::wait::Sender;
 use crate::limits::{BLOCK, PARTITIONS, UNFLUSHED_MAX};
 use crate::log::checkpoint::{
     BlobFacts, BufferEntry, PartitionEncoder, PartitionIdentity, PartitionView,
@@ -88,6 +89,8 @@ pub struct Checkpointer {
     log_bytes: Cell<u64>,
     next: Cell<usize>,
     wanted: Cell<u64>,
+    /// Who waits for all that is wanted.
+    waiting: RefCell<Vec<Sender<Result<()>>>>,
     partitions: RefCell<Vec<PartitionRef>>,
     kept: RefCell<[BTreeSet<TierSegment>; 2]>,
     /// Segments taken since a root counted last.
@@ -111,6 +114,7 @@ impl Checkpointer {
             log_bytes: Cell::new(seed.log_bytes),
             next: Cell::new(next),
             wanted: Cell::new(0),
+            waiting: RefCell::default(),
             partitions: RefCell::new(partitions),
             kept: RefCell::new(seed.kept),
             taken: RefCell::default(),
@@ -148,6 +152,16 @@ impl Checkpointer {
         self.wanted.set(self.wanted.get().max(steps));
     }
 
+    /// Tells those who wait that their steps are taken, once they are, or why they never will be.
+    pub(super) fn answer(&self, failure: Option<&Error>) {
+        if failure.is_none() && self.wanted.get() > 0 {
+            return;
+        }
+        for reply in self.waiting.take() {
+            reply.send(failure.map_or(Ok(()), |error| Err(error.clone())));
+        }
+    }
+
     /// Whether a step should be taken now.
     pub fn is_due(&self, owner: &LogOwner) -> bool {
         if self.wanted.get() > 0 {
@@ -160,6 +174,13 @@ impl Checkpointer {
 }
 
 impl LogOwner {
+    /// Takes two rotations: the older of the two checkpoints that are kept is a new one then too.
+    pub(super) fn trim(&self, reply: Sender<Result<()>>) {
+        self.checkpointer.waiting.borrow_mut().push(reply);
+        self.checkpointer.want(2 * STEPS);
+        self.stirred.wake_all();
+    }
+
     /// Bytes of log after which a step is due: a rotation is done in half of the log's reserve.
     pub(super) fn log_bytes_per_step(&self) -> u64 {
         let tier = self.core().space.tier(self.tail.borrow().segment.tier);

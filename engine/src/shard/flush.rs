@@ -29,6 +29,7 @@ pub fn start(owner: &Rc<LogOwner>) {
             let stirred = owner.stirred.ticket();
             if let Some(error) = owner.core().poisoned().cloned() {
                 owner.fail_queue(&error);
+                owner.checkpointer.answer(Some(&error));
             } else if owner.checkpointer.is_due(&owner) {
                 match owner.checkpoint_step().await {
                     // The next step tries again; until then the log keeps what it has.
@@ -40,6 +41,7 @@ pub fn start(owner: &Rc<LogOwner>) {
                         poison_on_error(owner.core(), "a checkpoint failed", result);
                     }
                 }
+                owner.checkpointer.answer(None);
                 continue;
             } else if is_wanted(&owner) {
                 let result = flush_all(&owner).await;

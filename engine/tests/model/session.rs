@@ -66,7 +66,8 @@ impl Session {
             let memory = OpMemory::Owned(edit.data().to_vec());
             let operation = Operation::new(bucket, key, action, memory).with(options);
             let done = self.queued(operation).await.result?;
-            return Ok((done.version, (action == Action::Append).then_some(done.offset)));
+            let offset = matches!(edit, Edit::Append(_)).then_some(done.offset);
+            return Ok((done.version, offset));
         }
         if self.mode == Mode::Futures {
             let changed = bucket.edit(key, edit, options).await?;
