@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod buckets;
+pub mod check;
 pub mod config;
 pub mod core;
 pub mod engine;
@@ -37,6 +38,7 @@ pub use api::{
     Action, Batch, BlobStat, Bucket, BucketStat, BufferPlace, Completion, Condition, Cursor, Done,
     OpId, OpMemory, Operation, PutOptions, Queue, Refused, ScanItem, ScanRange,
 };
+pub use check::{CheckOptions, CheckProgress, CheckReport, Fault, FaultyPart, Miscount, Recount};
 pub use config::{Config, MissingTiers};
 pub use error::{Error, ErrorKind, Result};
 pub use stats::Stats;

@@ -17,7 +17,7 @@ pub mod change;
 mod completions;
 mod copy;
 pub mod edit;
-mod held;
+pub(crate) mod held;
 pub(crate) mod many;
 pub mod memory;
 mod merge;
