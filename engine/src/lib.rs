@@ -7,6 +7,7 @@ pub mod api;
 pub mod buckets;
 pub mod check;
 pub mod config;
+pub mod control;
 pub mod core;
 pub mod engine;
 pub mod error;
