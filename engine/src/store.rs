@@ -425,10 +425,13 @@ impl Inner {
     }
 
     fn close(&self) -> Result<()> {
-        // While it is locked, so that it is not the next owner's socket that goes.
-        let service = self.control.lock().take();
-        if let Some(service) = service {
-            service.stop();
+        {
+            // While the store is locked, so that it is not the next owner's socket that goes; and
+            // whoever else closes it waits here.
+            let mut control = self.control.lock();
+            if let Some(service) = control.take() {
+                service.stop();
+            }
         }
         let Some(result) = self.engine.stop() else { return Ok(()) };
         // Released last, and by who ended the engine: nobody opens a store still being written.
