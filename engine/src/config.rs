@@ -155,6 +155,7 @@ pub(crate) struct Settings {
     pub(crate) create: bool,
     pub(crate) read_only: bool,
     pub(crate) missing_tiers: MissingTiers,
+    pub(crate) control_socket: bool,
 }
 
 impl Default for Settings {
@@ -173,6 +174,7 @@ impl Default for Settings {
             create: true,
             read_only: false,
             missing_tiers: MissingTiers::Fail,
+            control_socket: true,
         }
     }
 }
@@ -268,6 +270,11 @@ impl Config {
     /// What opening does about a data tier that is missing.
     pub fn missing_tiers(&self) -> MissingTiers {
         self.settings.missing_tiers
+    }
+
+    /// Whether an open store serves a control socket in its directory.
+    pub fn control_socket(&self) -> bool {
+        self.settings.control_socket
     }
 }
 

@@ -72,7 +72,42 @@ impl ErrorKind {
     pub fn code(self) -> i32 {
         self as i32
     }
+
+    /// The kind of a C status code; `None` if there is none.
+    pub fn from_code(code: i32) -> Option<ErrorKind> {
+        KINDS.into_iter().find(|kind| kind.code() == code)
+    }
 }
+
+const KINDS: [ErrorKind; 27] = [
+    ErrorKind::InvalidArgument,
+    ErrorKind::InvalidConfig,
+    ErrorKind::BufferTooSmall,
+    ErrorKind::Unsupported,
+    ErrorKind::NotFound,
+    ErrorKind::BucketNotFound,
+    ErrorKind::BucketExists,
+    ErrorKind::StoreNotFound,
+    ErrorKind::Exists,
+    ErrorKind::VersionMismatch,
+    ErrorKind::NoSpace,
+    ErrorKind::NoMemory,
+    ErrorKind::LimitExceeded,
+    ErrorKind::Busy,
+    ErrorKind::Cancelled,
+    ErrorKind::QuotaExceeded,
+    ErrorKind::Closed,
+    ErrorKind::Locked,
+    ErrorKind::Poisoned,
+    ErrorKind::PermissionDenied,
+    ErrorKind::ReadOnly,
+    ErrorKind::Io,
+    ErrorKind::DeviceFailed,
+    ErrorKind::Corrupt,
+    ErrorKind::Format,
+    ErrorKind::TierMissing,
+    ErrorKind::Internal,
+];
 
 /// The error of every public call: a kind to act on and a message to read.
 #[derive(Clone, PartialEq, Eq)]

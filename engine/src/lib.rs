@@ -5,7 +5,9 @@
 
 pub mod api;
 pub mod buckets;
+pub mod check;
 pub mod config;
+pub mod control;
 pub mod core;
 pub mod engine;
 pub mod error;
@@ -39,6 +41,7 @@ pub use api::{
     BlobStat, BlobWriter, Bucket, BucketStat, BufferPlace, Completion, Condition, Cursor, Done,
     OpId, OpMemory, Operation, Order, PutOptions, Queue, Refused, ScanItem, ScanRange,
 };
+pub use check::{CheckOptions, CheckProgress, CheckReport, Fault, FaultyPart, Miscount, Recount};
 pub use config::{Config, MissingTiers};
 pub use error::{Error, ErrorKind, Result};
 pub use log::attributes::AttributeValue;

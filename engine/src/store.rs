@@ -1,9 +1,10 @@
 //! The public handle: open, close, flush, buckets, info and statistics. `opening`: what a failed
 //! open takes back. `lock`: who has it open. `files`: its tiers' files. `buckets`:
-//! calls about whole buckets. `compact`: space given back.
+//! calls about whole buckets. `compact`: space given back. `facts`: info and statistics.
 
 mod buckets;
 mod compact;
+pub(crate) mod facts;
 mod files;
 mod lock;
 mod opening;
@@ -11,7 +12,6 @@ mod opening;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
@@ -20,14 +20,16 @@ pub use crate::store::buckets::{BucketInfo, BucketOptions};
 
 use crate::api::{self, Batch, Bucket, Queue};
 use crate::config::{Config, ResolvedConfig};
+use crate::control::Service;
 use crate::core::Core;
 use crate::engine::{Engine, Identity, IoBackend, flush_everything, format};
 use crate::error::{Result, fail};
 use crate::io::Devices;
 use crate::io::runtime::Runtime;
 use crate::manifest;
-use crate::stats::{MemoryStats, Stats, TierStats};
+use crate::stats::Stats;
 pub use crate::store::compact::{CompactReport, CompactedTier};
+use crate::store::facts::Facts;
 use crate::store::lock::Access;
 use crate::store::opening::{Opening, is_of_creation};
 use crate::types::{Durability, TierKind, Uuid, Version};
@@ -43,10 +45,9 @@ pub struct Store {
 
 struct Inner {
     engine: Engine,
-    /// Paths and O_DIRECT of the device tiers.
-    files: Vec<(PathBuf, bool)>,
-    dram_capacity: Option<u64>,
+    facts: Arc<Facts>,
     locks: Mutex<Vec<File>>,
+    control: Mutex<Option<Service>>,
 }
 
 /// What a [`Store::flush`] covers.
@@ -123,6 +124,7 @@ impl Store {
         let directory = path.as_ref();
         let access = if config.read_only() { Access::Read } else { Access::Write };
         let create = config.create() && access == Access::Write;
+        let control_socket = config.control_socket();
         let mut opening = Opening::begin(directory, access, create)?;
         if access == Access::Write {
             manifest::tidy(directory, &is_of_creation)?;
@@ -138,14 +140,11 @@ impl Store {
         let devices: Devices = opened.into_iter().map(|(device, _)| device).collect();
         let dram_capacity = config.dram.map(|dram| dram.capacity);
         let engine = Engine::start(runtime, devices, config, identity)?;
-        Ok(Store {
-            inner: Arc::new(Inner {
-                engine,
-                files,
-                dram_capacity,
-                locks: Mutex::new(opening.succeed()),
-            }),
-        })
+        let inner = Inner::new(engine, files, dram_capacity, opening.succeed());
+        if control_socket {
+            inner.serve(directory, access);
+        }
+        Ok(Store { inner: Arc::new(inner) })
     }
 
     /// Opens a store over devices that the caller has made: the simulator's door.
@@ -163,9 +162,8 @@ impl Store {
         let files = devices.iter().map(|device| (device.path().to_owned(), false)).collect();
         let dram_capacity = config.dram.map(|dram| dram.capacity);
         let engine = Engine::start(runtime, devices, config, identity)?;
-        Ok(Store {
-            inner: Arc::new(Inner { engine, files, dram_capacity, locks: Mutex::default() }),
-        })
+        let inner = Inner::new(engine, files, dram_capacity, Vec::new());
+        Ok(Store { inner: Arc::new(inner) })
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -186,20 +184,7 @@ impl Store {
     /// [`flush`](Self::flush), asynchronous.
     #[doc(hidden)]
     pub async fn flush_async(&self, scope: Scope<'_>) -> Result<()> {
-        let core = self.core();
-        core.check_open()?;
-        if let Scope::Bucket(name) = scope {
-            self.find(name)?;
-        }
-        if core.settings.read_only.is_some() {
-            return Ok(()); // There is nothing to flush.
-        }
-        core.check_writable()?;
-        if !core.is_persistent() {
-            fail!(Unsupported, "a store with DRAM alone cannot flush; add a tier");
-        }
-        let _operation = core.begin_operation()?;
-        flush_everything(core).await
+        flush(self.core(), scope).await
     }
 
     // ---- several blobs --------------------------------------------------------------------
@@ -282,108 +267,71 @@ impl Store {
 
     /// What the store is and how it runs.
     pub fn info(&self) -> Info {
-        let core = self.core();
-        let engine = &self.inner.engine;
-        let dram = self.inner.dram_capacity.map(|capacity| TierInfo {
-            index: None,
-            kind: TierKind::Dram,
-            path: None,
-            capacity,
-            used: core.dram.used_bytes(),
-            live: core.dram.used_bytes(),
-            direct: false,
-            lost: None,
-        });
-        let devices =
-            core.space.tiers().iter().zip(&self.inner.files).map(|(tier, (path, direct))| {
-                TierInfo {
-                    index: Some(tier.id.0),
-                    kind: tier.kind,
-                    path: Some(path.clone()),
-                    capacity: tier.capacity,
-                    used: tier.capacity - tier.free_segments() as u64 * tier.segment_size,
-                    live: tier.live_bytes(),
-                    direct: *direct,
-                    lost: tier.check_there().err().map(|error| error.message().to_owned()),
-                }
-            });
-        Info {
-            store_uuid: core.settings.store,
-            epoch: core.settings.epoch.0,
-            io_backend: engine.io.name.to_owned(),
-            io_reason: engine.io.reason.clone(),
-            shard_io: engine.shard_io.clone(),
-            organizer_backend: core.organizer.backend().unwrap_or_default().to_owned(),
-            organizer_reason: engine.organizer_reason.clone(),
-            shards: core.shards.len(),
-            durability: core.settings.durability,
-            memory_budget: core.settings.memory_budget,
-            tiers: dram.into_iter().chain(devices).collect(),
-            poisoned: core.poisoned().map(ToString::to_string),
-            read_only: core.settings.read_only.clone(),
-        }
+        self.inner.facts.info()
     }
 
     /// Everything counted since the store was opened.
     pub fn stats(&self) -> Stats {
-        let core = self.core();
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let tiers = core.space.tiers().iter().map(|tier| TierStats {
-            kind: tier.kind,
-            capacity: tier.capacity,
-            used: tier.capacity - tier.free_segments() as u64 * tier.segment_size,
-            live: tier.live_bytes(),
-            free_segments: tier.free_segments() as u64,
-            reads: count(&tier.counters.reads),
-            read_bytes: count(&tier.counters.read_bytes),
-            writes: count(&tier.counters.writes),
-            written_bytes: count(&tier.counters.written_bytes),
-            flushes: count(&tier.counters.flushes),
-        });
-        let counters = &core.counters;
-        Stats {
-            tiers: tiers.collect(),
-            memory: MemoryStats {
-                budget: core.settings.memory_budget,
-                dram_capacity: core.dram.capacity(),
-                dram_touched: core.dram.faulted_bytes(),
-                dram_used: core.dram.used_bytes(),
-                dram_dirty: core.dram.dirty_bytes(),
-                index: core.index.budget().used_bytes(),
-                pages: core.pages.used_bytes(),
-                pages_max: core.pages.limit_bytes(),
-                io_buffers: core.pool.in_use() as u64,
-                io_buffers_max: core.pool.budget() as u64,
-            },
-            blobs: core.buckets.blob_count(),
-            dram_hits: counters.dram_hits.operations(),
-            dram_misses: counters.dram_misses.operations(),
-            memory_puts: counters.memory_puts.operations(),
-            memory_fallbacks: count(&counters.memory_fallbacks),
-            logged_changes: count(&counters.logged_changes),
-            written_behind: count(&counters.written_behind),
-            put_bytes: counters.memory_puts.bytes() + count(&counters.logged_put_bytes),
-            get_bytes: counters.dram_hits.bytes() + counters.dram_misses.bytes(),
-            spills: count(&counters.spills),
-            caller_evictions: count(&counters.caller_evictions),
-            batches: count(&counters.batches),
-            records: count(&counters.records),
-            corruptions: count(&counters.corruptions),
-            page_hits: core.pages.hits_and_misses().0,
-            page_misses: core.pages.hits_and_misses().1,
-            organizer: core.organizer.stats(),
-            get: counters.get.snapshot(),
-            put: counters.put.snapshot(),
-            device_read: counters.device_read.snapshot(),
-            device_write: counters.device_write.snapshot(),
-            device_flush: counters.device_flush.snapshot(),
-            notes: counters.notes(),
-        }
+        self.inner.facts.stats()
+    }
+
+    pub(crate) fn facts(&self) -> &Arc<Facts> {
+        &self.inner.facts
+    }
+}
+
+/// [`Store::flush`], for those who have no handle.
+pub(crate) async fn flush(core: &Arc<Core>, scope: Scope<'_>) -> Result<()> {
+    core.check_open()?;
+    if let Scope::Bucket(name) = scope {
+        find(core, name)?;
+    }
+    if core.settings.read_only.is_some() {
+        return Ok(()); // There is nothing to flush.
+    }
+    core.check_writable()?;
+    if !core.is_persistent() {
+        fail!(Unsupported, "a store with DRAM alone cannot flush; add a tier");
+    }
+    let _operation = core.begin_operation()?;
+    flush_everything(core).await
+}
+
+fn find(core: &Arc<Core>, name: &str) -> Result<Bucket> {
+    match core.buckets.by_name(name.as_bytes()) {
+        Some(state) => Ok(Bucket::new(core.clone(), state)),
+        None => fail!(BucketNotFound, "there is no bucket {name:?}"),
     }
 }
 
 impl Inner {
+    fn new(
+        engine: Engine,
+        files: Vec<(PathBuf, bool)>,
+        dram_capacity: Option<u64>,
+        locks: Vec<File>,
+    ) -> Inner {
+        let facts = Arc::new(Facts::of(&engine, files, dram_capacity));
+        Inner { engine, facts, locks: Mutex::new(locks), control: Mutex::default() }
+    }
+
+    /// Serves the control socket. A store in a directory that takes none is open all the same.
+    fn serve(&self, directory: &Path, access: Access) {
+        match Service::start(directory, access == Access::Write, self.facts.clone()) {
+            Ok(service) => *self.control.lock() = service,
+            Err(error) => self.facts.core.counters.note(error.message().to_owned()),
+        }
+    }
+
     fn close(&self) -> Result<()> {
+        {
+            // While the store is locked, so that it is not the next owner's socket that goes; and
+            // whoever else closes it waits here.
+            let mut control = self.control.lock();
+            if let Some(service) = control.take() {
+                service.stop();
+            }
+        }
         let Some(result) = self.engine.stop() else { return Ok(()) };
         // Released last, and by who ended the engine: nobody opens a store still being written.
         self.locks.lock().clear();

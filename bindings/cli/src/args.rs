@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
 Sizes are bytes or carry a unit: 4096, 64MiB, 1.5GiB.
+info, stats, where, check, flush and top ask the process that has the store open, if there is one.
 Exit codes: 0 done, 1 error (on stderr), 2 usage, 3 no such store, bucket or blob.";
 
 /// Stores byte strings across DRAM, NVMe and HDD, and gives them back byte for byte.
@@ -55,6 +56,16 @@ pub enum Command {
     Df(Json),
     /// Show which buffer of a blob is on which tier
     Where(Where),
+    /// Describe the store and how it runs
+    Info(Json),
+    /// Show everything counted since the store was opened
+    Stats(Json),
+    /// Read everything and compare it with its checksums, also while the store is in use
+    Check(Check),
+    /// Make everything that a process has put durable
+    Flush(Flush),
+    /// Show what a store in use does, second by second
+    Top(Json),
     /// Check this host for what the engine needs, with the fix for each
     Doctor(Json),
 }
@@ -132,6 +143,24 @@ pub struct Where {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `check`.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// Bytes a second to read at most; 256MiB if not given
+    #[arg(long, value_name = "SIZE")]
+    pub rate: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `flush [BUCKET]`.
+#[derive(Args, Debug)]
+pub struct Flush {
+    /// The bucket; the whole store if not given
+    pub bucket: Option<String>,
 }
 
 /// A command whose only option is `--json`.

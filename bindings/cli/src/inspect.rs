@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 
-use isotherm::types::TierKind;
+use isotherm::types::{BufferId, TierId, TierKind};
 use isotherm::{BufferPlace, Info};
 use serde_json::{Value, json};
 
 use crate::args::{Global, Where};
 use crate::failure::Outcome;
 use crate::output::{human_size, print, print_json, printable, table};
-use crate::session::{Access, with_bucket, with_store};
+use crate::owner::with_owner;
+use crate::session::{Access, with_store};
 
 /// Buffers of one blob that `where` lists one by one; larger blobs are summed up first.
 const LISTED_MAX: usize = 64;
@@ -92,8 +93,8 @@ fn tier_name(index: Option<u8>, kind: TierKind) -> String {
 /// `where BUCKET KEY`.
 pub fn where_is(global: &Global, place: &Where) -> Outcome {
     let key = place.key.as_bytes();
-    with_bucket(global, &place.bucket, |bucket| {
-        let buffers = bucket.locate(key)?;
+    with_owner(global, Access::Reading, |owner| {
+        let buffers = owner.locate(&place.bucket, key)?;
         if place.json {
             print_json(&buffers_json(&buffers))
         } else {
@@ -167,4 +168,58 @@ fn buffers_json(buffers: &[BufferPlace]) -> Value {
         })
     });
     Value::Array(rows.collect())
+}
+
+/// What [`buffers_json`] has made. `None` if it is nothing of the kind.
+pub fn places_from_json(buffers: &Value) -> Option<Vec<BufferPlace>> {
+    buffers.as_array()?.iter().map(place_from_json).collect()
+}
+
+fn place_from_json(buffer: &Value) -> Option<BufferPlace> {
+    let name = buffer["tier"].as_str()?;
+    let (kind, number) = match name.split_once(':') {
+        Some((kind, number)) => (kind, Some(number.parse().ok()?)),
+        None => (name, None),
+    };
+    Some(BufferPlace {
+        value_offset: buffer["offset"].as_u64()?,
+        len: buffer["len"].as_u64()?,
+        buffer: BufferId(buffer["buffer"].as_u64()?),
+        tier: number.map(TierId),
+        tier_kind: kind.parse().ok()?,
+        device_offset: buffer["device_offset"].as_u64(),
+        in_dram: buffer["in_dram"].as_bool()?,
+        dirty: buffer["dirty"].as_bool()?,
+        heat: buffer["heat"].as_f64()? as f32,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_come_back_from_json_as_they_were() {
+        let on_device = BufferPlace {
+            value_offset: 1 << 40,
+            len: 5,
+            buffer: BufferId(7),
+            tier: Some(TierId(1)),
+            tier_kind: TierKind::Hdd,
+            device_offset: Some(4096),
+            in_dram: true,
+            dirty: false,
+            heat: 0.5,
+        };
+        let in_dram = BufferPlace {
+            tier: None,
+            tier_kind: TierKind::Dram,
+            device_offset: None,
+            dirty: true,
+            ..on_device.clone()
+        };
+        let places = vec![on_device, in_dram];
+        assert_eq!(places_from_json(&buffers_json(&places)), Some(places));
+        assert_eq!(places_from_json(&json!([{ "tier": "tape:0" }])), None);
+    }
 }

@@ -1,15 +1,19 @@
 //! The parts of the `isotherm` command, shared with its demo.
 
 pub mod args;
+pub mod check;
 pub mod doctor;
+pub mod facts;
 pub mod failure;
 pub mod inspect;
 pub mod list;
 pub mod output;
+pub mod owner;
 pub mod parallel;
 pub mod progress;
 pub mod session;
 pub mod source;
 pub mod target;
+pub mod top;
 pub mod transfer;
 pub mod tree;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use isotherm_cli::args::{Arguments, Command};
 use isotherm_cli::failure::{Failure, Outcome};
-use isotherm_cli::{doctor, inspect, list, transfer, tree};
+use isotherm_cli::{check, doctor, facts, inspect, list, top, transfer, tree};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -32,6 +32,11 @@ fn run(arguments: &Arguments) -> Outcome {
         Command::Rm(rm) => list::rm(global, rm),
         Command::Df(df) => inspect::df(global, df.json),
         Command::Where(place) => inspect::where_is(global, place),
+        Command::Info(info) => facts::show(global, "info", info.json),
+        Command::Stats(stats) => facts::show(global, "stats", stats.json),
+        Command::Check(check) => check::check(global, check),
+        Command::Flush(flush) => facts::flush(global, flush),
+        Command::Top(top) => top::top(global, top.json),
         Command::Doctor(doctor) => doctor::run(global, doctor.json),
     }
 }

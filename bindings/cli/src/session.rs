@@ -1,5 +1,7 @@
 //! From the command line to an open store.
 
+use std::path::Path;
+
 use isotherm::config::{Config, ConfigBuilder};
 use isotherm::error::Error;
 use isotherm::{Bucket, Store};
@@ -12,8 +14,17 @@ use crate::failure::{Failure, Outcome};
 pub enum Access {
     /// Only a store that exists.
     Existing,
+    /// The same, for reading only.
+    Reading,
     /// Makes one.
     Create,
+}
+
+/// The store that the command line names.
+pub fn store_path(global: &Global) -> Outcome<&Path> {
+    global.store.as_deref().ok_or_else(|| {
+        Failure::Usage("no store is named; use -s DIR or set ISOTHERM_STORE".to_owned())
+    })
 }
 
 /// Opens the store, does `work`, and closes it, also when the work failed. The work's error is
@@ -23,11 +34,7 @@ pub fn with_store<T>(
     access: Access,
     work: impl FnOnce(&Store) -> Outcome<T>,
 ) -> Outcome<T> {
-    let Some(path) = &global.store else {
-        let message = "no store is named; use -s DIR or set ISOTHERM_STORE";
-        return Err(Failure::Usage(message.to_string()));
-    };
-    let store = Store::open(path, configuration(global, access)?)?;
+    let store = Store::open(store_path(global)?, configuration(global, access)?)?;
     let done = work(&store);
     let closed = store.close();
     let value = done?;
@@ -63,9 +70,11 @@ pub fn configuration(global: &Global, access: Access) -> Outcome<Config> {
         let usage = |error: Error| Failure::Usage(format!("--durability: {}", error.message()));
         builder = builder.durability(level.parse().map_err(usage)?);
     }
-    if access == Access::Existing {
-        builder = builder.create(false);
-    }
+    builder = match access {
+        Access::Create => builder,
+        Access::Existing => builder.create(false),
+        Access::Reading => builder.create(false).read_only(true),
+    };
     builder.build().map_err(Failure::of_configuration)
 }
 

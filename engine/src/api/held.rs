@@ -98,6 +98,11 @@ pub(super) struct Cold {
 }
 
 impl Held {
+    /// The key of the blob.
+    pub fn key(&self) -> &Arc<[u8]> {
+        &self.key
+    }
+
     /// The part of the version's map that a range needs. Of a large map it is read if it is not
     /// in memory.
     pub async fn view(

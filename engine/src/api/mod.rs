@@ -23,7 +23,7 @@ mod copy;
 pub mod crowded;
 pub mod edit;
 mod future;
-mod held;
+pub(crate) mod held;
 pub(crate) mod many;
 pub mod memory;
 mod merge;

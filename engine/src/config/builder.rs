@@ -240,6 +240,13 @@ impl ConfigBuilder {
         self
     }
 
+    /// Whether an open store serves a control socket in its directory, for other processes of its
+    /// user to ask about it.
+    pub fn control_socket(mut self, yes: bool) -> ConfigBuilder {
+        self.settings.control_socket = yes;
+        self
+    }
+
     /// The configuration. Errors: `InvalidConfig` with the first thing that is wrong.
     pub fn build(self) -> Result<Config> {
         if let Some(error) = self.error {

@@ -168,6 +168,16 @@ const STORE_KEYS: &[Entry<Settings>] = &[
         get: |settings| settings.missing_tiers.name().to_string(),
         set: |settings, text| assign(&mut settings.missing_tiers, text.parse()),
     },
+    Entry {
+        doc: KeyDoc {
+            name: "control_socket",
+            default: "true",
+            doc: "serve the socket CONTROL in the store's directory, where other processes of the \
+                  same user may ask about the open store",
+        },
+        get: |settings| settings.control_socket.to_string(),
+        set: |settings, text| assign(&mut settings.control_socket, parse_bool(text)),
+    },
 ];
 
 const TIER_KEYS: &[Entry<TierDraft>] = &[
