@@ -9,7 +9,7 @@ pub mod config;
 pub mod core;
 pub mod engine;
 pub mod error;
-mod gate;
+pub mod gate;
 pub mod index;
 pub mod io;
 pub mod limits;

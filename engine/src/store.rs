@@ -18,7 +18,7 @@ use crate::config::validate::wrong_buffer_size;
 use crate::config::{Config, ResolvedConfig};
 use crate::core::{Core, Request};
 use crate::engine::{Engine, Identity, IoBackend, flush_everything, format};
-use crate::error::{ErrorKind, Result, fail};
+use crate::error::{Error, ErrorKind, Result, fail};
 use crate::io::Devices;
 use crate::io::runtime::Runtime;
 use crate::limits::{BUCKET_NAME_LEN_MAX, BUCKETS_MAX};
@@ -196,6 +196,13 @@ impl Store {
     /// answer `Closed` from then on. Closing twice is not an error.
     pub fn close(&self) -> Result<()> {
         self.inner.close()
+    }
+
+    /// Refuses all changes from now on, as after a breach of the engine's own invariants: for bindings
+    /// that have caught a panic inside it.
+    #[doc(hidden)]
+    pub fn poison(&self, error: Error) {
+        self.core().poison(error);
     }
 
     /// Makes everything acknowledged before this call durable: it survives power loss.
