@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: all help demo test test-full bench bench-table lint fmt clean
+.PHONY: all help demo test test-full bench bench-table lint fmt clean install uninstall
 
 all: packages-build
 	$(CARGO) build --release --workspace
@@ -14,15 +14,17 @@ help:
 	@echo 'make test-full  the same, and the long tests'
 	@echo 'make bench      criterion benches'
 	@echo 'make bench-table  the table of figures in the README, beside fio and DashMap (ARGS=--quick)'
+	@echo 'make install    the C library, its header and isotherm.pc (PREFIX=/usr/local, DESTDIR=)'
+	@echo 'make uninstall  removes what make install put there'
 	@echo 'make lint       rustfmt and clippy, warnings denied'
 
 demo: packages-demo
 	@scripts/demo.sh
 
-test: packages-build
+test: packages-test
 	@scripts/test.sh
 
-test-full: packages-build
+test-full: packages-test
 	@scripts/test.sh --full
 
 bench: packages-demo
@@ -31,6 +33,14 @@ bench: packages-demo
 bench-table: packages-demo
 	@mkdir -p target
 	$(CARGO) run --release --package isotherm-benches --bin isotherm-table -- --directory target $(ARGS)
+
+export PREFIX DESTDIR LIBDIR INCLUDEDIR
+
+install: packages-build
+	@scripts/library.sh install
+
+uninstall:
+	@scripts/library.sh uninstall
 
 lint: packages-build
 	$(CARGO) fmt --all --check
@@ -43,9 +53,13 @@ clean:
 	$(CARGO) clean
 
 # glommio compiles a bundled C library, and its build calls git.
-.PHONY: packages-build packages-demo
+.PHONY: packages-build packages-demo packages-test
 packages-build:
 	@scripts/system-packages.sh gcc libc6-dev make git
 
 packages-demo:
 	@scripts/system-packages.sh gcc libc6-dev make git fio
+
+# The tests of the C library are C and C++ programs.
+packages-test:
+	@scripts/system-packages.sh gcc g++ libc6-dev make git pkg-config valgrind

@@ -19,6 +19,8 @@ pub enum ErrorKind {
     BufferTooSmall = -103,
     /// The store, its format, or its tiers cannot do this.
     Unsupported = -104,
+    /// Through the C interface: a handle that is none, of another kind, or closed.
+    BadHandle = -105,
     /// No such blob.
     NotFound = -201,
     /// No such bucket.
@@ -53,6 +55,8 @@ pub enum ErrorKind {
     PermissionDenied = -404,
     /// The store is open for reading only.
     ReadOnly = -405,
+    /// Through the C interface: this process was forked from one that had a store open.
+    Forked = -406,
     /// A device reported an I/O error.
     Io = -501,
     /// A flush failed; the device takes no more writes until the store is reopened.

@@ -11,7 +11,7 @@ pub mod control;
 pub mod core;
 pub mod engine;
 pub mod error;
-mod gate;
+pub mod gate;
 pub mod index;
 pub mod io;
 pub mod limits;

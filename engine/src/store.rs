@@ -23,7 +23,7 @@ use crate::config::{Config, ResolvedConfig};
 use crate::control::Service;
 use crate::core::Core;
 use crate::engine::{Engine, Identity, IoBackend, flush_everything, format};
-use crate::error::{Result, fail};
+use crate::error::{Error, ErrorKind, Result, fail};
 use crate::io::Devices;
 use crate::io::runtime::Runtime;
 use crate::manifest;
@@ -174,6 +174,13 @@ impl Store {
     /// answer `Closed` from then on. Closing twice is not an error.
     pub fn close(&self) -> Result<()> {
         self.inner.close()
+    }
+
+    /// Refuses all changes from now on, as after a breach of the engine's own invariants: for bindings
+    /// that have caught a panic inside it.
+    #[doc(hidden)]
+    pub fn poison(&self, error: Error) {
+        self.core().poison(error);
     }
 
     /// Makes everything acknowledged before this call durable: it survives power loss.

@@ -39,6 +39,11 @@ impl ScanRange {
         }
     }
 
+    /// Keys from `start` on.
+    pub fn starting(start: impl AsRef<[u8]>) -> ScanRange {
+        ScanRange { from: Bound::Included(start.as_ref().to_vec()), to: Bound::Unbounded }
+    }
+
     /// The same range, continued after a key: what of it lies beyond the key.
     pub fn after(self, key: impl AsRef<[u8]>) -> ScanRange {
         let key = key.as_ref();
@@ -132,5 +137,6 @@ mod tests {
         assert_eq!(prefix.clone().after("b").from, Bound::Excluded(b"b".to_vec()));
         assert_eq!(prefix.clone().after("c").to, prefix.to);
         assert_eq!(ScanRange::all().after("a").from, Bound::Excluded(b"a".to_vec()));
+        assert_eq!(ScanRange::starting("b").after("a"), ScanRange::starting("b"));
     }
 }
