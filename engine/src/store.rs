@@ -23,7 +23,7 @@ use crate::config::{Config, ResolvedConfig};
 use crate::control::Service;
 use crate::core::Core;
 use crate::engine::{Engine, Identity, IoBackend, flush_everything, format};
-use crate::error::{Error, ErrorKind, Result, fail};
+use crate::error::{Error, Result, fail};
 use crate::io::Devices;
 use crate::io::runtime::Runtime;
 use crate::manifest;

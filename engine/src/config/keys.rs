@@ -152,8 +152,8 @@ const STORE_KEYS: &[Entry<Settings>] = &[
         doc: KeyDoc {
             name: "read_only",
             default: "false",
-            doc: "open for reading only: nothing is written to tiers or directory, changes are \
-                  refused",
+            doc: "open for reading only: nothing is written to tiers or directory (but the \
+                  control socket), changes are refused",
         },
         get: |settings| settings.read_only.to_string(),
         set: |settings, text| assign(&mut settings.read_only, parse_bool(text)),

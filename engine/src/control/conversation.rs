@@ -19,6 +19,9 @@ use crate::store::{Scope, Store, flush};
 /// Progress is told this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Buffers of a blob that are looked for: their list is the owner's memory.
+const BUFFERS_MAX: u64 = 256 << 10;
+
 /// What is said between one client and a store.
 pub struct Conversation {
     facts: Arc<Facts>,
@@ -54,8 +57,16 @@ impl Conversation {
                 let Some(state) = core.buckets.by_name(bucket.as_bytes()) else {
                     fail!(BucketNotFound, "there is no bucket {bucket:?}")
                 };
-                let places = Bucket::new(core.clone(), state).locate(&key)?;
-                Ok(facts_json::places(&places))
+                let bucket = Bucket::new(core.clone(), state);
+                let buffers = bucket.stat(&key)?.buffers;
+                if buffers > BUFFERS_MAX {
+                    fail!(
+                        LimitExceeded,
+                        "the blob has {buffers} buffers, an answer is about {BUFFERS_MAX} at most; \
+                         'isotherm where' lists them once the store is closed here"
+                    );
+                }
+                Ok(facts_json::places(&bucket.locate(&key)?))
             }
             Request::Check { bytes_per_second } => self.check(bytes_per_second, progress),
             Request::Flush { bucket } => {

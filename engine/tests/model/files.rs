@@ -64,6 +64,9 @@ pub fn run(name: &'static str, io: IoChoice, operations: u64) {
         let part = operations / OPENS / u64::from(CALLERS);
         tally.operations += part * u64::from(CALLERS);
         callers = run_beside_each_other(callers, &session, part, open + 1 == OPENS);
+        if open + 1 == OPENS {
+            session.require_sound();
+        }
         let info = session.store.info();
         backend::require(io, &info);
         backends = (info.io_backend, info.organizer_backend);
@@ -110,6 +113,8 @@ fn run_beside_each_other(
             })
         };
         let threads: Vec<_> = callers.into_iter().map(run).collect();
+        // Beside them, and beside the organizer.
+        session.require_sound();
         // A caller that panics has said why; the others end by themselves.
         threads.into_iter().map(|thread| thread.join().expect("a caller failed")).collect()
     })

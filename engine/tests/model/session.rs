@@ -1,10 +1,12 @@
 //! A store as a caller uses it: by blocking calls on threads, by futures in the simulator, and for
 //! some keys through a queue.
 
+use std::ops::ControlFlow;
+
 use isotherm::api::edit::Edit;
 use isotherm::{
-    Action, Batch, Bucket, BucketOptions, Completion, Condition, Durability, ErrorKind, OpMemory,
-    Operation, PutOptions, Result, Scope, Store, Version,
+    Action, Batch, Bucket, BucketOptions, CheckOptions, Completion, Condition, Durability,
+    ErrorKind, OpMemory, Operation, PutOptions, Result, Scope, Store, Version,
 };
 
 /// How a caller waits.
@@ -23,6 +25,13 @@ pub struct Session {
 }
 
 impl Session {
+    /// Checks the store, whatever goes on there: nothing may be wrong with it.
+    pub fn require_sound(&self) {
+        let options = CheckOptions { bytes_per_second_max: u64::MAX };
+        let report = self.store.check(&options, |_| ControlFlow::Continue(())).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+    }
+
     pub async fn create_bucket(&self, name: &str, options: BucketOptions) -> Result<Bucket> {
         match self.mode {
             Mode::Blocking => self.store.create_bucket(name, options),

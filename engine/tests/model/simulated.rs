@@ -116,6 +116,7 @@ fn run(seed: u64, operations: u64) -> (Trace, Tally) {
             }) as isotherm::io::exec::LocalFuture<'_, ()>
         });
         world.run(steps.collect());
+        session.require_sound();
         tally.add(&session.store.stats());
         session.store.close().unwrap();
         drop(stats_on_failure);
