@@ -103,6 +103,7 @@ pub unsafe extern "C" fn isotherm_bucket_create(
             BucketOptions {
                 durability: options::durability(given.durability)?,
                 buffer_size: (given.buffer_size != 0).then_some(given.buffer_size),
+                ..BucketOptions::default()
             },
         )
     };
@@ -254,7 +255,7 @@ fn record(bucket: &BucketInfo) -> isotherm_bucket_info_t {
 pub extern "C" fn isotherm_bucket_flush(bucket: isotherm_bucket_t) -> isotherm_status_t {
     entry(|| {
         let held = hold::<Bucket>(bucket)?;
-        let name = String::from_utf8_lossy(held.name()).into_owned();
+        let name = String::from_utf8_lossy(&held.name()).into_owned();
         held.store().flush(Scope::Bucket(&name))
     })
 }

@@ -113,7 +113,7 @@ pub(crate) unsafe fn operation(record: &isotherm_operation_t) -> Result<Operatio
     // SAFETY: as the caller promises.
     let (key, memory) = unsafe {
         let key_len = usize::try_from(record.key_len).unwrap_or(usize::MAX);
-        (check_key(record.key, key_len)?, memory(record, action)?)
+        (check_key(record.key, key_len)?, memory(record, &action)?)
     };
     let operation = Operation::new(&bucket, key, action, memory);
     Ok(operation.with(options).tagged(record.user_data))
@@ -131,20 +131,22 @@ fn action(record: &isotherm_operation_t) -> Result<Action> {
         other => return Err(invalid(format!("action is {other}; pass one of ISOTHERM_ACTION_*"))),
     };
     if record.offset != 0 {
-        return Err(invalid(format!("offset is {}; {action:?} has none, pass 0", record.offset)));
+        let (offset, action) = (record.offset, record.action);
+        return Err(invalid(format!("offset is {offset}; action {action} has none, pass 0")));
     }
     Ok(action)
 }
 
 /// # Safety
 /// As for [`operation`].
-unsafe fn memory(record: &isotherm_operation_t, action: Action) -> Result<OpMemory> {
+unsafe fn memory(record: &isotherm_operation_t, action: &Action) -> Result<OpMemory> {
     let len = usize::try_from(record.len).unwrap_or(usize::MAX);
     if matches!(action, Action::Truncate(_) | Action::Delete) {
         return if len == 0 {
             Ok(OpMemory::None)
         } else {
-            Err(invalid(format!("len is {len}; {action:?} has no buffer, pass 0")))
+            let action = record.action;
+            Err(invalid(format!("len is {len}; action {action} has no buffer, pass 0")))
         };
     }
     // For its checks alone: what it refers to may still be written to by its owner.
