@@ -15,7 +15,7 @@ fn count() -> u64 {
 
 /// The arguments of a program that stores or checks `count` blobs of a writer.
 fn blobs(mut command: Command, store: &Path, count: u64, action: &str, writer: &str) {
-    let capacity = if count > 2000 { "6GiB" } else { "1GiB" };
+    let capacity = if self::count() > 2000 { "6GiB" } else { "1GiB" };
     command.arg(store).args([capacity, &count.to_string(), action, writer]);
     run(&mut command);
 }
@@ -24,7 +24,11 @@ fn blobs(mut command: Command, store: &Path, count: u64, action: &str, writer: &
 fn valgrind(path: &Path) -> Command {
     let mut command = program("valgrind");
     command.args(["-q", "--error-exitcode=9", "--fair-sched=yes", "--child-silent-after-fork=yes"]);
-    command.args(["--leak-check=full", "--errors-for-leak-kinds=definite"]);
+    command.args([
+        "--leak-check=full",
+        "--errors-for-leak-kinds=definite",
+        "--show-leak-kinds=definite",
+    ]);
     let known = root().join("ffi/tests/c_abi/valgrind.supp");
     command.arg(format!("--suppressions={}", known.display())).arg(path);
     command.env("CHECK_IO", "threads");

@@ -110,7 +110,9 @@ static void a_forked_child_is_refused_and_its_parent_goes_on(const char *path) {
     CHECK(child >= 0);
     if (child == 0) {
         in_child(path);
-        _exit(0);
+        /* Not _exit, where valgrind would count what the parent's threads own as lost. */
+        execl("/bin/true", "true", (char *)NULL);
+        _exit(1);
     }
     CHECK(waitpid(child, &status, 0) == child && status == 0);
     OK(isotherm_get_into(bucket, "k", 1, &byte, 1, &len));

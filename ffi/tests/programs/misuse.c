@@ -248,7 +248,7 @@ static void scans_visit_what_they_are_told(void) {
     static isotherm_scan_item_t items[4];
     isotherm_scan_options_t options = ISOTHERM_SCAN_OPTIONS_INIT;
     isotherm_scan_t scan;
-    char key[8];
+    char key[24];
     size_t count, seen = 0;
     int number;
     for (number = 0; number < 10; number++) {
