@@ -1,13 +1,16 @@
 //! The parts of the `isotherm` command, shared with its demo.
 
 pub mod args;
+pub mod compact;
 pub mod doctor;
 pub mod failure;
 pub mod inspect;
 pub mod list;
+pub mod name;
 pub mod output;
 pub mod parallel;
 pub mod progress;
+pub mod remove;
 pub mod session;
 pub mod source;
 pub mod target;
