@@ -50,8 +50,14 @@ pub enum Command {
     Ls(Ls),
     /// Describe a bucket or a blob
     Stat(Stat),
-    /// Remove blobs
+    /// Remove blobs, or with -r all of a bucket whose keys begin alike
     Rm(Rm),
+    /// Give a blob another name, in this bucket or another
+    Mv(NewName),
+    /// Make another blob of the same value; the two share what they have in common
+    Cp(NewName),
+    /// Free the space of what was removed, now
+    Compact(Json),
     /// Show the tiers: capacity, used and live bytes
     Df(Json),
     /// Show which buffer of a blob is on which tier
@@ -123,14 +129,31 @@ pub struct Stat {
     pub json: bool,
 }
 
-/// `rm BUCKET KEY...`.
+/// `rm BUCKET KEY...`, `rm -r BUCKET [PREFIX]`.
 #[derive(Args, Debug)]
 pub struct Rm {
+    /// Remove every blob whose key begins so; all of the bucket if no prefix is given
+    #[arg(short, long)]
+    pub recursive: bool,
     /// The bucket
     pub bucket: String,
-    /// The blobs
-    #[arg(required = true)]
+    /// The blobs; with -r one prefix or none
+    #[arg(required_unless_present = "recursive", value_name = "KEY|PREFIX")]
     pub keys: Vec<OsString>,
+}
+
+/// `mv BUCKET KEY NEW_KEY [--to BUCKET]`, `cp` likewise.
+#[derive(Args, Debug)]
+pub struct NewName {
+    /// The bucket
+    pub bucket: String,
+    /// The blob
+    pub key: OsString,
+    /// Its other key; a blob of that name is replaced
+    pub new_key: OsString,
+    /// Its other bucket; made if there is none
+    #[arg(long, value_name = "BUCKET")]
+    pub to: Option<String>,
 }
 
 /// `where BUCKET KEY`.

@@ -86,7 +86,7 @@ fn tiers_json(info: &Info) -> Value {
 }
 
 /// `dram`, `nvme:0`, `hdd:1`: the kind and the device tier's number.
-fn tier_name(index: Option<u8>, kind: TierKind) -> String {
+pub fn tier_name(index: Option<u8>, kind: TierKind) -> String {
     index.map_or_else(|| kind.name().to_string(), |index| format!("{}:{index}", kind.name()))
 }
 

@@ -1,4 +1,4 @@
-//! `ls`, `stat` and `rm`.
+//! `ls` and `stat`.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -6,7 +6,7 @@ use isotherm::error::{Error, ErrorKind};
 use isotherm::{BucketInfo, ScanRange, Store};
 use serde_json::json;
 
-use crate::args::{Global, Ls, Rm, Stat};
+use crate::args::{Global, Ls, Stat};
 use crate::failure::Outcome;
 use crate::output::{human_size, print, print_json, printable, table};
 use crate::session::{Access, with_bucket, with_store};
@@ -92,14 +92,4 @@ fn stat_bucket(bucket: &BucketInfo, json: bool) -> Outcome {
         bucket.bytes,
         human_size(bucket.bytes)
     ))
-}
-
-/// `rm BUCKET KEY...`.
-pub fn rm(global: &Global, rm: &Rm) -> Outcome {
-    with_bucket(global, &rm.bucket, |bucket| {
-        for key in &rm.keys {
-            bucket.delete(key.as_bytes())?;
-        }
-        Ok(())
-    })
 }

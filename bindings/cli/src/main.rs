@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use isotherm_cli::args::{Arguments, Command};
 use isotherm_cli::failure::{Failure, Outcome};
-use isotherm_cli::{check, doctor, facts, inspect, list, top, transfer, tree};
+use isotherm_cli::{
+    check, compact, doctor, facts, inspect, list, name, remove, top, transfer, tree,
+};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -29,7 +31,11 @@ fn run(arguments: &Arguments) -> Outcome {
         Command::Get(get) => transfer::get(global, get),
         Command::Ls(ls) => list::ls(global, ls),
         Command::Stat(stat) => list::stat(global, stat),
-        Command::Rm(rm) => list::rm(global, rm),
+        Command::Rm(rm) if rm.recursive => remove::many(global, rm),
+        Command::Rm(rm) => remove::some(global, rm),
+        Command::Mv(new_name) => name::mv(global, new_name),
+        Command::Cp(new_name) => name::cp(global, new_name),
+        Command::Compact(compact) => compact::run(global, compact.json),
         Command::Df(df) => inspect::df(global, df.json),
         Command::Where(place) => inspect::where_is(global, place),
         Command::Info(info) => facts::show(global, "info", info.json),

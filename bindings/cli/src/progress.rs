@@ -7,28 +7,46 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use isotherm::Store;
 
-/// Transfers smaller than this end before a bar could be read.
+/// Transfers of fewer bytes than this, and of fewer blobs, end before a bar could be read.
 const LONG_TRANSFER: u64 = 64 << 20;
+const MANY_BLOBS: u64 = 20_000;
 /// How often a bar moves.
 const TICK: Duration = Duration::from_millis(200);
 
 const WITH_TOTAL: &str =
     "{msg} {bar:32} {binary_bytes} of {binary_total_bytes} {binary_bytes_per_sec} {eta}";
 const WITHOUT_TOTAL: &str = "{msg} {spinner} {binary_bytes} {binary_bytes_per_sec}";
+const BLOBS_WITH_TOTAL: &str = "{msg} {bar:32} {pos} of {len} blobs {per_sec} {eta}";
+const BLOBS_WITHOUT_TOTAL: &str = "{msg} {spinner} {pos} blobs {per_sec}";
 
-/// Counts the bytes of a transfer; shows a bar when the transfer is long and stderr a terminal.
-pub struct Progress(ProgressBar);
+/// Counts the bytes or blobs of a transfer; shows a bar when it is long and stderr a terminal.
+pub struct Progress {
+    bar: ProgressBar,
+    /// From so much on a bar is worth it.
+    long: u64,
+}
 
 impl Progress {
     /// A transfer of `total` bytes. Where that is not known, it is long once it has been.
     pub fn new(what: &'static str, total: Option<u64>) -> Progress {
-        let progress = Progress(ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden()));
         let template = if total.is_some() { WITH_TOTAL } else { WITHOUT_TOTAL };
+        Progress::with(what, total, template, LONG_TRANSFER)
+    }
+
+    /// The same of so many blobs, whatever their length.
+    pub fn of_blobs(what: &'static str, total: Option<u64>) -> Progress {
+        let template = if total.is_some() { BLOBS_WITH_TOTAL } else { BLOBS_WITHOUT_TOTAL };
+        Progress::with(what, total, template, MANY_BLOBS)
+    }
+
+    fn with(what: &'static str, total: Option<u64>, template: &str, long: u64) -> Progress {
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+        let progress = Progress { bar, long };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            progress.0.set_style(style);
+            progress.bar.set_style(style);
         }
-        progress.0.set_message(what);
-        if total.is_some_and(|bytes| bytes >= LONG_TRANSFER) {
+        progress.bar.set_message(what);
+        if total.is_some_and(|total| total >= long) {
             progress.show();
         }
         progress
@@ -36,43 +54,43 @@ impl Progress {
 
     /// A transfer whose bar nobody should see.
     pub fn hidden() -> Progress {
-        Progress(ProgressBar::hidden())
+        Progress { bar: ProgressBar::hidden(), long: u64::MAX }
     }
 
     fn show(&self) {
         // The target hides itself where stderr is no terminal.
-        self.0.set_draw_target(ProgressDrawTarget::stderr());
-        self.0.enable_steady_tick(TICK);
+        self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        self.bar.enable_steady_tick(TICK);
     }
 
-    /// So many more bytes are done.
-    pub fn advance(&self, bytes: u64) {
-        let before = self.0.position();
-        self.0.inc(bytes);
-        let is_long_now = before < LONG_TRANSFER && before + bytes >= LONG_TRANSFER;
-        if is_long_now && self.0.length().is_none() {
+    /// So many more are done.
+    pub fn advance(&self, more: u64) {
+        let before = self.bar.position();
+        self.bar.inc(more);
+        let is_long_now = before < self.long && before + more >= self.long;
+        if is_long_now && self.bar.length().is_none() {
             self.show();
         }
     }
 
     /// Bytes done.
     pub fn done(&self) -> u64 {
-        self.0.position()
+        self.bar.position()
     }
 
     /// So many bytes are done in all; once it is everything, `then` is what goes on.
     fn reach(&self, bytes: u64, then: &'static str) {
-        let total = self.0.length().unwrap_or(bytes);
-        self.0.set_position(bytes.min(total));
+        let total = self.bar.length().unwrap_or(bytes);
+        self.bar.set_position(bytes.min(total));
         if bytes >= total {
-            self.0.set_message(then);
+            self.bar.set_message(then);
         }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
@@ -114,9 +132,9 @@ mod tests {
     fn a_bar_never_passes_its_total_and_then_names_what_goes_on() {
         let progress = Progress::new("writing", Some(100));
         progress.reach(60, "committing");
-        assert_eq!((progress.0.position(), progress.0.message().as_str()), (60, "writing"));
+        assert_eq!((progress.bar.position(), progress.bar.message().as_str()), (60, "writing"));
         progress.reach(130, "committing");
-        assert_eq!((progress.0.position(), progress.0.message().as_str()), (100, "committing"));
+        assert_eq!((progress.bar.position(), progress.bar.message().as_str()), (100, "committing"));
     }
 
     #[test]

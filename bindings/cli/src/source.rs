@@ -1,9 +1,9 @@
-//! The bytes of a put: a file or standard input, as one slice.
+//! The bytes of a put: a regular file as one slice, anything else as a stream.
 //!
-//! A put is atomic and takes the whole value; the engine copies it out buffer by buffer. A large
-//! file is therefore mapped, so that its pages come and go with the copy and memory stays bounded.
+//! A put takes the whole value; the engine copies it out buffer by buffer. A large file is therefore
+//! mapped, so that its pages come and go with the copy and memory stays bounded.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Deref;
 use std::path::Path;
@@ -11,12 +11,33 @@ use std::path::Path;
 use memmap2::Mmap;
 
 use crate::failure::{Failure, Outcome};
-use crate::progress::Progress;
 
 /// Files up to this size are read: cheaper than mapping, and safe against being cut short.
 const READ_WHOLE_MAX: u64 = 64 << 20;
-/// Bytes read between two looks at the progress.
-const PIECE: u64 = 4 << 20;
+
+/// What a put is given.
+pub enum Input {
+    /// The value, whole.
+    Whole(Source),
+    /// Bytes that come until they end, and where from.
+    Stream(Box<dyn Read>, String),
+}
+
+impl Input {
+    /// A file; standard input where none is named, or `-`.
+    pub fn of(file: Option<&Path>) -> Outcome<Input> {
+        let Some(path) = file.filter(|path| *path != Path::new("-")) else {
+            return Ok(Input::Stream(Box::new(io::stdin().lock()), "standard input".to_string()));
+        };
+        let failure = |error| Failure::of_file("read of", path, &error);
+        if fs::metadata(path).map_err(failure)?.is_file() {
+            return Source::file(path).map(Input::Whole);
+        }
+        // A pipe or a device: only the reading finds its end.
+        let stream = File::open(path).map_err(failure)?;
+        Ok(Input::Stream(Box::new(stream), path.display().to_string()))
+    }
+}
 
 /// A value to put.
 pub enum Source {
@@ -27,12 +48,12 @@ pub enum Source {
 }
 
 impl Source {
-    /// A file's content.
+    /// A regular file's content.
     pub fn file(path: &Path) -> Outcome<Source> {
         let failure = |error| Failure::of_file("read of", path, &error);
         let mut file = File::open(path).map_err(failure)?;
         let metadata = file.metadata().map_err(failure)?;
-        if metadata.is_file() && metadata.len() > READ_WHOLE_MAX {
+        if metadata.len() > READ_WHOLE_MAX {
             // SAFETY: the map is private and read-only. That nobody cuts the file short while it
             // is mapped is the user's part, as with any copy: the process would get SIGBUS, and
             // the put, which is atomic, would not have happened.
@@ -41,29 +62,9 @@ impl Source {
             let _ = map.advise(memmap2::Advice::Sequential);
             return Ok(Source::Mapped(map));
         }
-        if !metadata.is_file() {
-            return read_on(file).map(Source::Read).map_err(failure);
-        }
         let mut bytes = Vec::with_capacity(metadata.len() as usize);
         file.read_to_end(&mut bytes).map_err(failure)?;
         Ok(Source::Read(bytes))
-    }
-
-    /// Everything that standard input has, held in memory: its length must be known to put it.
-    pub fn standard_input() -> Outcome<Source> {
-        let failure = |error| Failure::Other(format!("read of standard input: {error}"));
-        read_on(io::stdin().lock()).map(Source::Read).map_err(failure)
-    }
-}
-
-/// Everything up to the end, which only the reading finds.
-fn read_on(mut reader: impl Read) -> io::Result<Vec<u8>> {
-    let (mut bytes, progress) = (Vec::new(), Progress::new("reading", None));
-    loop {
-        match reader.by_ref().take(PIECE).read_to_end(&mut bytes)? {
-            0 => return Ok(bytes),
-            read => progress.advance(read as u64),
-        }
     }
 }
 

@@ -1,37 +1,61 @@
 //! `put` and `get` of one blob.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use isotherm::types::TierKind;
-use isotherm::{Bucket, Store};
+use isotherm::{Bucket, PutOptions, Store};
 
 use crate::args::{Get, Global, Put};
 use crate::failure::{Failure, Outcome};
 use crate::progress::{self, Progress};
 use crate::session::{Access, with_bucket, with_store};
-use crate::source::Source;
+use crate::source::{Input, Source};
 use crate::target::Target;
 
-/// Bytes fetched at a time: enough for the engine to read its buffers side by side.
-const PIECE: usize = 8 << 20;
+/// Bytes read from a stream at a time.
+const PIECE: usize = 1 << 20;
 
 /// `put BUCKET KEY [FILE|-]`.
 pub fn put(global: &Global, put: &Put) -> Outcome {
-    let source = match &put.file {
-        Some(path) if path != Path::new("-") => Source::file(path)?,
-        _ => Source::standard_input()?,
-    };
+    let (input, key) = (Input::of(put.file.as_deref())?, put.key.as_bytes());
     with_store(global, Access::Create, |store| {
         warn_of_dram_only(store);
         let bucket = store.bucket(&put.bucket)?;
-        progress::follow(store, source.len() as u64, || {
-            bucket.put(put.key.as_bytes(), &source)?;
-            // Under the bar too: what a put at Memory level left in DRAM is written now.
-            Ok(store.close()?)
-        })
+        match input {
+            Input::Whole(source) => put_whole(store, &bucket, key, &source),
+            Input::Stream(stream, name) => put_stream(&bucket, key, stream, &name),
+        }
     })
+}
+
+fn put_whole(store: &Store, bucket: &Bucket, key: &[u8], source: &Source) -> Outcome {
+    progress::follow(store, source.len() as u64, || {
+        bucket.put(key, source)?;
+        // Under the bar too: what a put at Memory level left in DRAM is written now.
+        Ok(store.close()?)
+    })
+}
+
+/// In bounded memory, whatever comes. Nothing of it is stored unless it comes to its end.
+fn put_stream(bucket: &Bucket, key: &[u8], mut stream: impl Read, name: &str) -> Outcome {
+    let progress = Progress::new("storing", None);
+    let mut writer = bucket.writer(key, PutOptions::default())?;
+    let mut piece = vec![0; PIECE];
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(read) => {
+                writer.append(&piece[..read])?;
+                progress.advance(read as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Failure::Other(format!("read of {name}: {error}"))),
+        }
+    }
+    writer.commit()?;
+    Ok(())
 }
 
 /// A store without devices ends with its process, which surprises at a shell.
@@ -74,32 +98,20 @@ pub fn get_to_file(bucket: &Bucket, key: &[u8], path: &Path, progress: &Progress
     target.finish()
 }
 
-/// Hands a blob to `write` piece by piece, in bounded memory.
-///
-/// Each piece is read by itself, so a value that is replaced meanwhile is noticed by its version
-/// and reported, never mixed.
+/// Hands a blob to `write` piece by piece, in bounded memory, all of one version.
 pub fn copy_out(
     bucket: &Bucket,
     key: &[u8],
     progress: &Progress,
     write: &mut dyn FnMut(&[u8]) -> Outcome,
 ) -> Outcome {
-    let before = bucket.stat(key)?;
-    let mut piece = vec![0; PIECE.min(before.len as usize)];
-    let mut offset = 0;
-    while offset < before.len {
-        let wanted = piece.len().min((before.len - offset) as usize);
-        let got = bucket.get_at(key, offset, &mut piece[..wanted])?;
-        if got == 0 {
-            break;
+    let mut reader = bucket.reader(key)?;
+    loop {
+        let piece = reader.next_piece()?;
+        if piece.is_empty() {
+            return Ok(());
         }
-        write(&piece[..got])?;
-        offset += got as u64;
-        progress.advance(got as u64);
+        write(piece)?;
+        progress.advance(piece.len() as u64);
     }
-    if offset != before.len || bucket.stat(key)?.version != before.version {
-        let key = crate::output::printable(key);
-        return Err(Failure::Other(format!("'{key}' changed while it was read; get it again")));
-    }
-    Ok(())
 }

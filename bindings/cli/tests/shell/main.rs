@@ -4,6 +4,7 @@
 mod control;
 mod doctor;
 mod inspection;
+mod names;
 #[path = "../../../../engine/tests/support/seccomp.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod seccomp;

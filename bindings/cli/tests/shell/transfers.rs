@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::support::{Shell, bare, feed, noise, ran};
 
@@ -43,6 +43,35 @@ fn standard_input_and_output_carry_a_blob() {
     dash.args(["put", "b", "dash", "-"]);
     feed(dash, &bytes).expect_code(0);
     assert!(shell.run(&["get", "b", "dash"]).expect_code(0).stdout == bytes);
+}
+
+#[test]
+fn a_stream_longer_than_dram_and_budget_is_stored_in_bounded_memory_or_not_at_all() {
+    let shell = Shell::with_blob(b"before");
+    // Twice the DRAM tier; more than the NVMe tier holds of it.
+    for (len, code) in [(16 << 20, 0), (200 << 20, 1)] {
+        let mut put = shell.isotherm();
+        let mut zeros = Command::new("head");
+        zeros.args(["-c", &len.to_string(), "/dev/zero"]).stdout(Stdio::piped());
+        let mut zeros = zeros.spawn().unwrap();
+        put.args(["put", "b", "k", "-"]).stdin(zeros.stdout.take().unwrap());
+        let ran = ran(put.output().unwrap()).expect_code(code);
+        // The pipe's end here too: else its writer would wait for ever.
+        drop(put);
+        assert!(code == 0 || ran.stderr.contains("no room"), "{}", ran.stderr);
+        zeros.wait().unwrap();
+        assert_eq!(shell.json(&["stat", "b", "k"])["len"], 16 << 20);
+    }
+    assert!(shell.run(&["get", "b", "k"]).expect_code(0).stdout == vec![0; 16 << 20]);
+}
+
+#[test]
+fn a_pipe_by_name_is_a_stream_too() {
+    let shell = Shell::with_blob(b"value");
+    let mut put = shell.isotherm();
+    put.args(["put", "b", "piped", "/dev/stdin"]);
+    feed(put, &noise(3_000_000)).expect_code(0);
+    assert!(shell.run(&["get", "b", "piped"]).expect_code(0).stdout == noise(3_000_000));
 }
 
 #[test]
