@@ -58,6 +58,9 @@ pub enum Command {
     Cp(NewName),
     /// Free the space of what was removed, now
     Compact(Json),
+    /// Attributes of a blob: read, set, remove or list them
+    #[command(subcommand)]
+    Attr(Attr),
     /// Show the tiers: capacity, used and live bytes
     Df(Json),
     /// Show which buffer of a blob is on which tier
@@ -154,6 +157,63 @@ pub struct NewName {
     /// Its other bucket; made if there is none
     #[arg(long, value_name = "BUCKET")]
     pub to: Option<String>,
+}
+
+/// `attr get|set|rm|ls`.
+#[derive(Subcommand, Debug)]
+pub enum Attr {
+    /// Print the value of an attribute
+    Get {
+        /// The bucket
+        bucket: String,
+        /// The blob
+        key: OsString,
+        /// The attribute
+        name: String,
+    },
+    /// Give an attribute a value
+    Set {
+        /// The bucket
+        bucket: String,
+        /// The blob
+        key: OsString,
+        /// The attribute
+        name: String,
+        /// The value
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+        /// Its type; if not given, a number where it reads as one, else text
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: Option<AttrType>,
+    },
+    /// Remove attributes
+    Rm {
+        /// The bucket
+        bucket: String,
+        /// The blob
+        key: OsString,
+        /// The attributes
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// List the attributes of a blob
+    Ls {
+        /// The bucket
+        bucket: String,
+        /// The blob
+        key: OsString,
+    },
+}
+
+/// The type of an attribute.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AttrType {
+    /// An integer
+    Int,
+    /// A number with a fraction
+    Float,
+    /// Text
+    Text,
 }
 
 /// `where BUCKET KEY`.

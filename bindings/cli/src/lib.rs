@@ -1,6 +1,7 @@
 //! The parts of the `isotherm` command, shared with its demo.
 
 pub mod args;
+pub mod attributes;
 pub mod check;
 pub mod compact;
 pub mod doctor;

@@ -6,7 +6,7 @@ use clap::Parser;
 use isotherm_cli::args::{Arguments, Command};
 use isotherm_cli::failure::{Failure, Outcome};
 use isotherm_cli::{
-    check, compact, doctor, facts, inspect, list, name, remove, top, transfer, tree,
+    attributes, check, compact, doctor, facts, inspect, list, name, remove, top, transfer, tree,
 };
 
 fn main() -> ExitCode {
@@ -36,6 +36,7 @@ fn run(arguments: &Arguments) -> Outcome {
         Command::Mv(new_name) => name::mv(global, new_name),
         Command::Cp(new_name) => name::cp(global, new_name),
         Command::Compact(compact) => compact::run(global, compact.json),
+        Command::Attr(attr) => attributes::attr(global, attr),
         Command::Df(df) => inspect::df(global, df.json),
         Command::Where(place) => inspect::where_is(global, place),
         Command::Info(info) => facts::show(global, "info", info.json),

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use crate::api::crowded::SLICES_PER_SPAN_MAX;
 use crate::api::edit::Edit;
-use crate::api::{Bucket, Operation, PutOptions};
+use crate::api::{AttributeChanges, Bucket, Operation, PutOptions};
 use crate::config::ResolvedConfig;
 use crate::error::ErrorKind;
 use crate::index::state::{Checks, Value};
 use crate::limits::{PAGE_EXTENTS_DEFAULT, STRIPES, UNFLUSHED_MAX};
-use crate::store::Scope;
+use crate::store::{BucketOptions, Scope};
 use crate::testing::{SimStore, config, poll};
 use crate::types::Durability;
 
@@ -337,4 +337,73 @@ fn appends_to_a_blob_in_dram_alone_go_on_for_ever() {
 
 fn in_dram() -> PutOptions {
     at(Durability::Memory)
+}
+
+#[test]
+fn a_clear_amid_changes_that_were_given_up_leaves_a_store_that_opens_empty() {
+    let value = vec![5; 300_000];
+    let changes = AttributeChanges::new().set("n", 1);
+    for steps in (0..240).step_by(3) {
+        let config = ResolvedConfig { buffer_size: 64 << 10, page_extents: 4, ..config(1) };
+        let sim = SimStore::new(steps as u64, config);
+        let bucket = sim.bucket("b");
+        for key in [b"a", b"b", b"c", b"d"] {
+            bucket.put_with(key, &value, at(Durability::Written)).unwrap();
+        }
+        bucket.put_with(b"e", &value, at(Durability::Memory)).unwrap();
+        sim.core().dirty[0].hurry();
+        {
+            let written = || at(Durability::Written);
+            let mut put = Box::pin(bucket.edit(b"a", Edit::Replace(&value), written()));
+            let mut edit = Box::pin(bucket.edit(b"b", Edit::PutAt(9, b"x"), written()));
+            let mut durable =
+                Box::pin(bucket.edit(b"c", Edit::Append(b"x"), at(Durability::Durable)));
+            let mut said = Box::pin(bucket.edit(b"d", Edit::Attributes(&changes), written()));
+            for _ in 0..steps {
+                let _pending = (poll(&mut put), poll(&mut edit), poll(&mut durable));
+                if poll(&mut said).is_ready() {
+                    break;
+                }
+                sim.world.step();
+            }
+        }
+        sim.store.clear_bucket("b").unwrap();
+        assert_eq!(bucket.bucket_stat().unwrap().blobs, 0, "after {steps} steps");
+        // A checkpoint of the bucket without its blobs: what named them must not follow.
+        sim.store.flush(Scope::Store).unwrap();
+        bucket.put_with(b"b", b"new", at(Durability::Memory)).unwrap();
+        let sim = sim.reopen();
+        let bucket = sim.store.open_bucket("b").unwrap();
+        let stat = bucket.bucket_stat().unwrap();
+        assert_eq!((stat.blobs, stat.bytes), (1, 3), "after {steps} steps");
+        assert_eq!(bucket.get(b"b").unwrap(), b"new");
+        sim.store.close().unwrap();
+    }
+}
+
+#[test]
+fn room_set_aside_by_a_change_that_is_given_up_comes_back() {
+    let value = vec![5; 60_000];
+    let sim = SimStore::new(3, config(1));
+    let options = BucketOptions { quota_bytes: Some(60_000), ..BucketOptions::default() };
+    let bucket = sim.store.create_bucket("b", options).unwrap();
+    for steps in 0..120 {
+        {
+            let mut put =
+                Box::pin(bucket.edit(b"k", Edit::Replace(&value), at(Durability::Durable)));
+            for _ in 0..steps {
+                if poll(&mut put).is_ready() {
+                    break;
+                }
+                sim.world.step();
+            }
+        }
+        // It takes place wholly or not at all, and either way all room is there after it.
+        if let Err(error) = bucket.delete(b"k") {
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+        }
+        bucket.put(b"other", &value).unwrap();
+        bucket.delete(b"other").unwrap();
+    }
+    sim.store.close().unwrap();
 }

@@ -1,6 +1,7 @@
 //! The `isotherm` command as a shell sees it: arguments in; bytes, text and exit codes out.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+mod attributes;
 mod control;
 mod doctor;
 mod inspection;
