@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::api::batch::Batch;
-use crate::api::bucket::{Bucket, resize};
+use crate::api::bucket::Bucket;
 use crate::api::change::not_found;
+use crate::api::get::resize;
 use crate::api::held::{Held, hold_in};
 use crate::api::read::{self, Reader};
 use crate::core::Core;

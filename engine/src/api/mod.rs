@@ -7,8 +7,8 @@
 //! `predecessor`: what they keep of the value before, [`crowded`]: what of it they write anew.
 //! `ranges`: several ranges of a value at once. [`stream`] and [`reader`]: values of any length, in
 //! bounded memory. [`batch`]: several blobs at once, `many`: gets of them; `copy`: copies
-//! and renames. [`read`]: gets,
-//! of what `held` keeps in place. [`room`]:
+//! and renames. `get`: gets, [`read`]: those that DRAM does not answer,
+//! of what `held` keeps in place; `facts`: all else that is known of a blob. [`room`]:
 //! slots. `quota`: what changes add to their buckets. [`scan`]: listing, `scan_by`: by an attribute;
 //! `attributes`: changes of them. [`queue`]: asynchronous operations, `future`: as futures;
 //! `completions`: those that have ended, and who waits for them.
@@ -22,7 +22,9 @@ mod completions;
 mod copy;
 pub mod crowded;
 pub mod edit;
+mod facts;
 mod future;
+mod get;
 pub(crate) mod held;
 pub(crate) mod many;
 pub mod memory;
@@ -45,8 +47,9 @@ mod tests;
 
 pub use attributes::AttributeChanges;
 pub use batch::Batch;
-pub use bucket::{BlobStat, Bucket, BucketStat, BufferPlace, PutOptions};
+pub use bucket::{Bucket, PutOptions};
 pub use edit::Condition;
+pub use facts::{BlobStat, BucketStat, BufferPlace};
 pub use operation::{Action, BlobName, Completion, Done, OpId, OpMemory, Operation};
 pub use queue::{Queue, Refused};
 pub use reader::BlobReader;

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use crate::api::batch;
-use crate::api::bucket::{Bucket, Target};
+use crate::api::bucket::Bucket;
 use crate::api::copy::{self, Source};
 use crate::api::edit::{Changed, Edit};
+use crate::api::get::Target;
 use crate::api::many;
 use crate::api::operation::{Action, Done, OpMemory, Operation};
 use crate::api::queue::Duty;
