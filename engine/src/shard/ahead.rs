@@ -4,6 +4,8 @@
 //! wait spares, zeroed like it: a log that is faster than its zeroing for a while does not wait.
 //! A crash forgets the spares: nothing names them, so recovery finds them free.
 
+use std::cell::Cell;
+use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,7 +25,7 @@ const ZERO_CHUNK: usize = 1 << 20;
 /// Segments that wait behind the one ahead.
 const SPARES_MAX: usize = 2;
 
-/// A segment that the file system had no space for is tried again after this long.
+/// A segment that there was no space for is tried again after this long.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// What has come of preparing.
@@ -47,15 +49,29 @@ impl LogOwner {
                 // Also for the sake of records that are held back: waking lets them be tried.
                 let changed = first(stirred, space_changed);
                 match owner.prepare_segments().await {
-                    Prepared::All => changed.await,
-                    Prepared::NoneFree => {
-                        owner.core().organizer.kick();
-                        changed.await;
-                    }
+                    Prepared::All if owner.held.borrow().is_empty() => changed.await,
                     Prepared::Refused => first(changed, owner.context.io.sleep(RETRY)).await,
+                    Prepared::All | Prepared::NoneFree => {
+                        owner.core().organizer.kick();
+                        owner.wait_for_room(changed).await;
+                    }
                 }
             }
         }));
+    }
+
+    /// Asks for room again where nothing has changed for a while: records wait for it, and what was
+    /// asked for once may have come to nothing.
+    async fn wait_for_room(&self, changed: impl Future<Output = ()>) {
+        let nothing_changed = Cell::new(false);
+        let patience = async {
+            self.context.io.sleep(RETRY).await;
+            nothing_changed.set(true);
+        };
+        first(changed, patience).await;
+        if nothing_changed.get() {
+            self.ask_for_room();
+        }
     }
 
     /// Writes a log segment's header, zeroes the rest and flushes: a batch then overwrites written

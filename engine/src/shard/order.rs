@@ -25,11 +25,17 @@ impl LogOwner {
     /// Records wait for room: the organizer empties segments, and two rotations of checkpoints let
     /// go of the log that only recovery needs. An idle log would never become due for them.
     fn make_room(&self) {
-        self.core().organizer.kick();
         if self.held.borrow().is_empty() {
-            self.checkpointer.want(2 * STEPS);
-            self.stirred.wake_all();
+            self.ask_for_room();
+        } else {
+            self.core().organizer.kick();
         }
+    }
+
+    pub(super) fn ask_for_room(&self) {
+        self.core().organizer.kick();
+        self.checkpointer.want(2 * STEPS);
+        self.stirred.wake_all();
     }
 
     pub(super) fn release_held(&self) -> bool {

@@ -120,12 +120,29 @@ fn wait_for_close(writer: &mut Child, order: &Order) {
                 panic!("writer {} of seed {} ended: {status}", order.number, order.seed)
             }
             None if start.elapsed() > CLOSE_TIME_MAX => {
+                let threads = threads_of(writer.id());
                 writer.kill().unwrap();
-                panic!("writer {} of seed {} does not close", order.number, order.seed);
+                let events = journal::read(&order.journal());
+                let last = &events[events.len().saturating_sub(20)..];
+                panic!(
+                    "writer {} of seed {} does not close\nits threads:\n{threads}\nits last words: {last:#?}",
+                    order.number, order.seed
+                );
             }
             None => std::thread::sleep(Duration::from_millis(5)),
         }
     }
+}
+
+/// Name, place in the kernel and system call of every thread: what a process waits for.
+fn threads_of(process: u32) -> String {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let told = tasks.map(|task| {
+        let task = task.unwrap().path();
+        let fact = |name| fs::read_to_string(task.join(name)).unwrap_or_default();
+        format!("{} {} {}", fact("comm").trim(), fact("wchan"), fact("syscall").trim())
+    });
+    told.collect::<Vec<String>>().join("\n")
 }
 
 fn count(tally: &mut Tally, events: &[Event], close: bool) {
