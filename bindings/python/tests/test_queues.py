@@ -2,6 +2,7 @@
 
 import gc
 import random
+import threading
 
 import isotherm
 from support import StoreTest
@@ -61,6 +62,23 @@ class QueueTest(StoreTest):
         queue.close()
         self.assertEqual(self.bucket["dropped"], b"d" * 100_000)
         self.assertEqual(self.bucket["closed"], b"c" * 100_000)
+
+    def test_a_queue_closed_amid_its_stores_close_lets_go_of_no_buffer_too_early(self):
+        buffers = [bytearray(1 << 20) for _ in range(64)]
+        queue = self.store.queue()
+        for number, buffer in enumerate(buffers):
+            queue.put(self.bucket, f"k{number}", buffer, durability="durable")
+        closing = threading.Thread(target=self.store.close)
+        closing.start()
+        while not self.store.closed:
+            pass
+        queue.close()
+        for buffer in buffers:
+            buffer[:] = b"\xff" * len(buffer)
+        closing.join()
+        self.reopen()
+        for number in range(64):
+            self.assertEqual(self.bucket[f"k{number}"].count(0), 1 << 20)
 
     def test_every_action_has_its_completion(self):
         with self.store.queue() as queue:
