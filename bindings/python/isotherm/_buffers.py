@@ -63,12 +63,12 @@ class Held:
     @property
     def address(self) -> int:
         """Where it begins."""
-        return self._buffer.buf
+        return self._buffer.buf or 0
 
     @property
     def length(self) -> int:
         """Its bytes."""
-        return self._buffer.len
+        return int(self._buffer.len)
 
     def release(self) -> None:
         """Lets go of the memory. A second time does nothing."""
@@ -85,7 +85,8 @@ class Held:
 
 def bytes_at(address: int, length: int) -> bytes:
     """A copy of memory."""
-    return _bytes_at(address, length)
+    copy: bytes = _bytes_at(address, length)
+    return copy
 
 
 def key_bytes(key: Key) -> bytes:

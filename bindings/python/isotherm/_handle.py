@@ -2,7 +2,7 @@
 
 import os
 import weakref
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 
 from . import errors
 
@@ -13,8 +13,11 @@ def _close_in(pid: int, close: Callable[..., None], *arguments: Any) -> None:
         close(*arguments)
 
 
+_Self = TypeVar("_Self", bound="Handle")
+
+
 class Handle:
-    """Owns a handle of the library. `close` is called once: by hand, by the garbage collector, or at exit."""
+    """Owns a handle of the library: closed once, by hand, by the garbage collector, or at exit."""
 
     def __init__(self, number: int, close: Callable[..., None], *arguments: Any) -> None:
         self._number = number
@@ -35,7 +38,7 @@ class Handle:
             raise errors.error_of(errors.Closed.status, f"this {type(self).__name__.lower()} is closed")
         return self._number
 
-    def __enter__(self):  # the type of the subclass; typing.Self needs Python 3.11
+    def __enter__(self: _Self) -> _Self:
         self._use()
         return self
 

@@ -80,9 +80,9 @@ class Batch(Handle):
         self.versions = list(versions)
         return self.versions
 
-    def __exit__(self, kind: Optional[type], *exception: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         try:
-            if kind is None:
+            if exception[0] is None:
                 self.commit()
         finally:
             self.close()

@@ -185,9 +185,7 @@ class Bucket(Handle):
                 self._use(), name, len(name), held.address, held.length, length
             )
             if status == errors.BufferTooSmall.status:
-                error = errors.last_error(status)
-                error.needed = length.value
-                raise error
+                raise errors.too_small(errors.last_message(), length.value)
             check(status)
         return length.value
 
@@ -233,9 +231,9 @@ class Bucket(Handle):
     ) -> Scan:
         """Entries (key, length, version) of the blobs in the order of their keys.
 
-        Of those whose keys begin with `prefix`, or are from `start` on and before `end`; of these, beyond
-        `after`. An empty bound is none. A key that is there throughout is met exactly once; there is no
-        snapshot.
+        Of those whose keys begin with `prefix`, or are from `start` on and before `end`; of these,
+        beyond `after`. An empty bound is none. A key that is there throughout is met exactly once;
+        there is no snapshot.
         """
         return Scan(self, prefix, start, end, after)
 
@@ -253,7 +251,7 @@ class Bucket(Handle):
         name, value, length = key_bytes(key), c_void_p(), c_uint64()
         check(library.isotherm_get(self._use(), name, len(name), value, length))
         try:
-            return bytes_at(value, length.value)
+            return bytes_at(value.value or 0, length.value)
         finally:
             library.isotherm_free(value)
 

@@ -4,10 +4,6 @@ from typing import Dict, Optional, Type
 
 from ._library import library
 
-__all__ = ["Error"]
-
-_kinds: Dict[int, Type["Error"]] = {}
-
 
 class Error(Exception):
     """A call of isotherm failed. The text says what was wrong, with its value, and what to do."""
@@ -15,62 +11,188 @@ class Error(Exception):
     #: The number of the kind, as ISOTHERM_E_* in isotherm.h.
     status = 0
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-
     def __str__(self) -> str:
         # Of KeyError, whose own text is the repr of a key.
-        return str(self.args[0])
+        return str(self.args[0]) if self.args else ""
 
 
-def _kind(status: int, name: str, about: str, *also: type) -> Type[Error]:
-    members = {"status": status, "__doc__": about, "__module__": __name__}
-    kind = type(name, (Error, *also), members)
-    _kinds[status] = kind
-    __all__.append(name)
-    return kind
+class InvalidArgument(Error, ValueError):
+    """An argument is out of its range."""
+
+    status = -101
 
 
-InvalidArgument = _kind(-101, "InvalidArgument", "An argument is out of its range.", ValueError)
-InvalidConfig = _kind(-102, "InvalidConfig", "A setting's key or value is wrong.", ValueError)
+class InvalidConfig(Error, ValueError):
+    """A setting's key or value is wrong."""
+
+    status = -102
 
 
 class BufferTooSmall(Error):
-    """The buffer is smaller than the value, of which `needed` is the length in bytes, where known."""
+    """The buffer is smaller than the value."""
 
     status = -103
+    #: The length of the value in bytes.
     needed: Optional[int] = None
 
 
-_kinds[BufferTooSmall.status] = BufferTooSmall
-__all__.append("BufferTooSmall")
+class Unsupported(Error):
+    """The store, its format or its tiers cannot do this."""
 
-Unsupported = _kind(-104, "Unsupported", "The store, its format or its tiers cannot do this.")
-BadHandle = _kind(-105, "BadHandle", "A handle that is none, of another kind, or closed.")
-NotFound = _kind(-201, "NotFound", "No such blob.", KeyError)
-BucketNotFound = _kind(-202, "BucketNotFound", "No such bucket.", KeyError)
-BucketExists = _kind(-203, "BucketExists", "A bucket of this name exists.")
-StoreNotFound = _kind(-204, "StoreNotFound", "No store at this path.")
-Exists = _kind(-205, "Exists", "The blob is there, and the change was for when it is not.")
-VersionMismatch = _kind(-206, "VersionMismatch", "The blob has another version.")
-NoSpace = _kind(-301, "NoSpace", "The tiers are full.")
-NoMemory = _kind(-302, "NoMemory", "The memory budget does not allow another index entry.")
-LimitExceeded = _kind(-303, "LimitExceeded", "A published limit is exceeded.")
-Busy = _kind(-304, "Busy", "The queue is full: take completions first.")
-Cancelled = _kind(-305, "Cancelled", "Cancelled before it began.")
-QuotaExceeded = _kind(-306, "QuotaExceeded", "The bucket's quota would be exceeded.")
-Closed = _kind(-401, "Closed", "The store, or what is used of it, is closed.")
-Locked = _kind(-402, "Locked", "Somebody has the store or a tier of it open.")
-Poisoned = _kind(-403, "Poisoned", "The engine stopped at a breach of its invariants; reopen.")
-PermissionDenied = _kind(-404, "PermissionDenied", "The file system does not allow this.")
-ReadOnly = _kind(-405, "ReadOnly", "The store is open for reading only.")
-Forked = _kind(-406, "Forked", "This process was forked from one that had a store open.")
-Io = _kind(-501, "Io", "A device reported an I/O error.")
-DeviceFailed = _kind(-502, "DeviceFailed", "A flush failed; no more writes until reopened.")
-Corrupt = _kind(-503, "Corrupt", "Stored bytes do not match their checksum.")
-Format = _kind(-504, "Format", "Not an isotherm store, or one of a newer format.")
-TierMissing = _kind(-505, "TierMissing", "A tier's file is missing, or another store's.")
-Internal = _kind(-901, "Internal", "A defect of the engine.")
+    status = -104
+
+
+class BadHandle(Error):
+    """A handle that is none, of another kind, or closed."""
+
+    status = -105
+
+
+class NotFound(Error, KeyError):
+    """No such blob."""
+
+    status = -201
+
+
+class BucketNotFound(Error, KeyError):
+    """No such bucket."""
+
+    status = -202
+
+
+class BucketExists(Error):
+    """A bucket of this name exists."""
+
+    status = -203
+
+
+class StoreNotFound(Error):
+    """No store at this path."""
+
+    status = -204
+
+
+class Exists(Error):
+    """The blob is there, and the change was for when it is not."""
+
+    status = -205
+
+
+class VersionMismatch(Error):
+    """The blob has another version."""
+
+    status = -206
+
+
+class NoSpace(Error):
+    """The tiers are full."""
+
+    status = -301
+
+
+class NoMemory(Error):
+    """The memory budget does not allow another index entry."""
+
+    status = -302
+
+
+class LimitExceeded(Error):
+    """A published limit is exceeded."""
+
+    status = -303
+
+
+class Busy(Error):
+    """The queue is full: take completions first."""
+
+    status = -304
+
+
+class Cancelled(Error):
+    """Cancelled before it began."""
+
+    status = -305
+
+
+class QuotaExceeded(Error):
+    """The bucket's quota would be exceeded."""
+
+    status = -306
+
+
+class Closed(Error):
+    """The store, or what is used of it, is closed."""
+
+    status = -401
+
+
+class Locked(Error):
+    """Somebody has the store or a tier of it open."""
+
+    status = -402
+
+
+class Poisoned(Error):
+    """The engine stopped at a breach of its invariants; reopen."""
+
+    status = -403
+
+
+class PermissionDenied(Error):
+    """The file system does not allow this."""
+
+    status = -404
+
+
+class ReadOnly(Error):
+    """The store is open for reading only."""
+
+    status = -405
+
+
+class Forked(Error):
+    """This process was forked from one that had a store open."""
+
+    status = -406
+
+
+class Io(Error):
+    """A device reported an I/O error."""
+
+    status = -501
+
+
+class DeviceFailed(Error):
+    """A flush failed; no more writes until reopened."""
+
+    status = -502
+
+
+class Corrupt(Error):
+    """Stored bytes do not match their checksum."""
+
+    status = -503
+
+
+class Format(Error):
+    """Not an isotherm store, or one of a newer format."""
+
+    status = -504
+
+
+class TierMissing(Error):
+    """A tier's file is missing, or another store's."""
+
+    status = -505
+
+
+class Internal(Error):
+    """A defect of the engine."""
+
+    status = -901
+
+
+_kinds: Dict[int, Type[Error]] = {kind.status: kind for kind in Error.__subclasses__()}
 
 
 def error_of(status: int, message: str) -> Error:
@@ -80,9 +202,22 @@ def error_of(status: int, message: str) -> Error:
     return error
 
 
+def too_small(message: str, needed: int) -> BufferTooSmall:
+    """A buffer is smaller than a value of `needed` bytes."""
+    error = BufferTooSmall(message)
+    error.needed = needed
+    return error
+
+
+def last_message() -> str:
+    """What went wrong in the call of this thread that failed last."""
+    message: bytes = library.isotherm_last_error()
+    return message.decode("utf-8", "replace")
+
+
 def last_error(status: int) -> Error:
     """The exception of a call that this thread has just made."""
-    return error_of(status, library.isotherm_last_error().decode("utf-8", "replace"))
+    return error_of(status, last_message())
 
 
 def check(status: int) -> None:

@@ -189,7 +189,7 @@ class Queue(Handle):
         """Takes completions: at least `min` unless fewer are under way, at most `max`.
 
         `timeout` in seconds: returns what there is by then, with 0 at once; None waits as long as it
-        takes, also through a Ctrl-C.
+        takes. A Ctrl-C is seen at its end, and what it has taken is lost then.
         """
         nanos = layout.WAIT_FOREVER if timeout is None else _nanos(timeout)
         ended, count = (layout.Completion * max)(), c_size_t()
@@ -230,10 +230,10 @@ def _nanos(seconds: float) -> int:
 def _error(ended: layout.Completion) -> Optional[errors.Error]:
     if ended.status == 0:
         return None
-    error = errors.error_of(ended.status, ended.message.decode("utf-8", "replace"))
-    if isinstance(error, errors.BufferTooSmall):
-        error.needed = ended.value_len
-    return error
+    message = ended.message.decode("utf-8", "replace")
+    if ended.status == errors.BufferTooSmall.status:
+        return errors.too_small(message, ended.value_len)
+    return errors.error_of(ended.status, message)
 
 
 def _let_go(pending: _Pending) -> None:

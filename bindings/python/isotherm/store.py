@@ -48,9 +48,8 @@ def open(
     if config is not None:
         options.config_file = c_text("config", os.fsencode(config))
     if settings:
-        options.settings = (layout.Setting * len(settings))(
-            *((c_text("a setting", key), _setting(value)) for key, value in settings.items())
-        )
+        pairs = ((c_text("a setting", key), _setting(value)) for key, value in settings.items())
+        options.settings = (layout.Setting * len(settings))(*(layout.Setting(*each) for each in pairs))
         options.setting_count = len(settings)
     number = c_uint64()
     check(library.isotherm_open(c_text("path", os.fsencode(path)), options, number))
@@ -157,6 +156,7 @@ def _json(call: Callable[..., int], number: int) -> Dict[str, Any]:
     text = c_void_p()
     check(call(number, byref(text)))
     try:
-        return json.loads(cast(text, c_char_p).value or b"{}")
+        members: Dict[str, Any] = json.loads(cast(text, c_char_p).value or b"{}")
+        return members
     finally:
         library.isotherm_free(text)

@@ -1,4 +1,4 @@
-"""Many blobs of 0 B to 8 MiB, synchronously and asynchronously, and those of the C program.
+"""Many blobs of 0 B to 8 MiB, synchronously and asynchronously, and those of C and C++ programs.
 
 ISOTHERM_PYTHON_BLOBS says how many.
 """
@@ -78,24 +78,27 @@ class BlobsTest(StoreTest):
         self.assertEqual(len(self.bucket), COUNT)
         self.read(COUNT, "python")
 
-    def test_c_and_python_read_what_the_other_has_written(self):
+    def test_c_cxx_and_python_read_what_the_others_have_written(self):
         self.write(FOR_C, "python")
         self.store.close()
-        program = self.compiled()
-        for action, writer in (("read", "python"), ("write", "c")):
-            arguments = [self.path, self.capacity, str(FOR_C), action, writer]
-            subprocess.run([program, *arguments], env=self.environment, check=True)
+        for compiler, source, writer in (("cc", "blobs.c", "c"), ("c++", "blobs.cc", "cxx")):
+            program = self.compiled(compiler, source)
+            for action, of in (("read", "python"), ("write", writer)):
+                arguments = [self.path, self.capacity, str(FOR_C), action, of]
+                environment = {**os.environ, "LD_LIBRARY_PATH": str(self.directory)}
+                subprocess.run([program, *arguments], env=environment, check=True)
         self.reopen()
-        self.assertEqual(len(self.bucket), 2 * FOR_C)
+        self.assertEqual(len(self.bucket), 3 * FOR_C)
         self.read(FOR_C, "c")
+        self.read(FOR_C, "cxx")
 
-    def compiled(self):
-        """The C program against the library that the package has loaded."""
-        library = pathlib.Path(os.environ["ISOTHERM_LIBRARY"]).resolve()
-        os.symlink(library, self.directory / f"libisotherm.so.{ABI_VERSION}")
-        self.environment = {**os.environ, "LD_LIBRARY_PATH": str(self.directory)}
-        program = self.directory / "blobs"
-        source = ROOT / "ffi/tests/programs/blobs.c"
-        command = ["cc", "-O1", f"-I{ROOT / 'include'}", source, library, "-lm", "-o", program]
+    def compiled(self, compiler, source):
+        """A program against the library that the package has loaded, found by its soname."""
+        library = self.directory / f"libisotherm.so.{ABI_VERSION}"
+        if not library.exists():
+            library.symlink_to(pathlib.Path(os.environ["ISOTHERM_LIBRARY"]).resolve())
+        program = self.directory / f"{source}.program"
+        path = ROOT / "ffi/tests/programs" / source
+        command = [compiler, "-O1", f"-I{ROOT / 'include'}", path, library, "-lm", "-o", program]
         subprocess.run(command, check=True)
         return program
