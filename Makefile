@@ -60,6 +60,6 @@ packages-build:
 packages-demo:
 	@scripts/system-packages.sh gcc libc6-dev make git fio
 
-# The tests of the C library are C and C++ programs.
+# The tests of the C library are C and C++ programs, those of the Python package need Python alone.
 packages-test:
-	@scripts/system-packages.sh gcc g++ libc6-dev make git pkg-config valgrind
+	@scripts/system-packages.sh gcc g++ libc6-dev make git pkg-config valgrind python3

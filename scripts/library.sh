@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The C library: `library.sh install` builds it and installs header, libraries and isotherm.pc under
-# DESTDIR/PREFIX; `library.sh uninstall` removes them. LIBDIR, INCLUDEDIR and CARGO_PROFILE may be
-# set.
+# DESTDIR/PREFIX; `library.sh uninstall` removes them; `library.sh build` leaves the library beside
+# what cargo makes. LIBDIR, INCLUDEDIR and CARGO_PROFILE may be set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -71,7 +71,8 @@ install_all() {
 }
 
 case ${1:-} in
+    build) build && ln -sf "$shared" "$(dirname "$built")/libisotherm.so" ;;
     install) install_all ;;
     uninstall) for file in "${installed[@]}"; do rm -f "$destdir$file"; done ;;
-    *) echo "usage: library.sh install | uninstall" >&2 && exit 2 ;;
+    *) echo "usage: library.sh build | install | uninstall" >&2 && exit 2 ;;
 esac

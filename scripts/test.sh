@@ -28,7 +28,7 @@ stage() {
 
 # The runners' own totals; where a stage has none, its last line.
 closing_lines() {
-    grep -E '^test result:' "$1" || tail -n 1 "$1"
+    grep -E '^(test result:|Ran [0-9]+ tests? in |OK$|OK \(|FAILED \()' "$1" || tail -n 1 "$1"
 }
 
 stage format cargo fmt --all --check
@@ -45,6 +45,13 @@ if compgen -G '*/tests/*.rs' >/dev/null || compgen -G '*/*/tests/*.rs' >/dev/nul
         scripts/without-uring.sh cargo test --workspace --lib --test '*'
     $full && stage release cargo test --release --workspace --test '*'
 fi
+# The Python package against the library of the debug build.
+stage library env CARGO_PROFILE=dev scripts/library.sh build
+stage python env ISOTHERM_LIBRARY="${CARGO_TARGET_DIR:-target}/debug/libisotherm.so" \
+    PYTHONPATH=bindings/python python3 -W error -m unittest discover -s bindings/python/tests
+$full && stage python-blobs env ISOTHERM_LIBRARY="${CARGO_TARGET_DIR:-target}/debug/libisotherm.so" \
+    PYTHONPATH=bindings/python ISOTHERM_PYTHON_BLOBS=10000 \
+    python3 -W error -m unittest discover -s bindings/python/tests -k BlobsTest
 
 echo
 echo "== Seconds per stage"
