@@ -108,6 +108,7 @@ mod tests {
             segment_size: SIZE,
             free_segments: 9,
             floor_segments: 3,
+            floor_of_moves: 0,
             live_bytes: live.iter().sum(),
             usable_bytes: 40 * SIZE,
             watermark_high: 0.9,

@@ -80,6 +80,7 @@ pub fn of_tier(tier: &Tier) -> TierFacts {
         segment_size: tier.segment_size,
         free_segments: tier.free_segments(),
         floor_segments: tier.floor(Purpose::Data) as usize,
+        floor_of_moves: tier.floor(Purpose::Move) as usize,
         live_bytes: tier.live_bytes(),
         usable_bytes: tier.usable_bytes(),
         watermark_high: tier.watermark_high,

@@ -42,6 +42,8 @@ pub struct TierFacts {
     pub free_segments: usize,
     /// Free segments that data must leave.
     pub floor_segments: usize,
+    /// Free segments that moves must leave.
+    pub floor_of_moves: usize,
     /// Live bytes.
     pub live_bytes: u64,
     /// Bytes that fit, well packed.
@@ -116,6 +118,13 @@ impl TierFacts {
         live_bytes as f64 > watermark * self.usable_bytes as f64
     }
 
+    /// Whether moves find no segment here: what is emptied must go to another tier. The log and the
+    /// checkpoints may have taken all, after many crashes above all, of which each leaves segments
+    /// that were hardly begun.
+    pub fn has_no_room_for_moves(&self) -> bool {
+        self.free_segments <= self.floor_of_moves
+    }
+
     /// Whether promotion may fill this tier.
     pub fn welcomes_promotions(&self) -> bool {
         !self.is_above(self.watermark_low, self.live_bytes)
@@ -168,7 +177,9 @@ pub fn plan(facts: &Facts) -> Plan {
 fn gains(tier: &TierFacts, plan: Plan) -> bool {
     match plan {
         Plan::SealOpen => false,
-        Plan::Relocate { demote_to: None, .. } => packs_better(tier),
+        Plan::Relocate { demote_to: None, .. } => {
+            !tier.has_no_room_for_moves() && packs_better(tier)
+        }
         _ => true,
     }
 }
@@ -205,7 +216,8 @@ fn plan_tier(tier: &TierFacts, slower: Option<TierId>, reclaim_stuck: bool) -> P
         && let Some(victim) = cheapest(tier)
     {
         let crowded = tier.is_above(tier.watermark_low, tier.live_bytes);
-        return relocate(victim, slower.filter(|_| crowded), Need::Room);
+        let stuck = tier.has_no_room_for_moves();
+        return relocate(victim, slower.filter(|_| crowded || stuck), Need::Room);
     }
     // Copying full segments within the tier gains nothing; moving them down does.
     if (tier.demoting || tier.needs_room())
@@ -277,6 +289,7 @@ mod tests {
             segment_size: SIZE,
             free_segments: free,
             floor_segments: 7,
+            floor_of_moves: 4,
             live_bytes: (live * usable as f64) as u64,
             usable_bytes: usable,
             watermark_high: 0.85,
@@ -285,6 +298,26 @@ mod tests {
             open_segments: 0,
             sealed,
         }
+    }
+
+    #[test]
+    fn a_tier_without_a_segment_to_move_into_is_emptied_to_the_next_though_it_is_not_crowded() {
+        let victim = || vec![segment(3, 0.2, 9), segment(4, 0.2, 5)];
+        let demotes = |free, slower_free| {
+            let plan =
+                plan_of(vec![tier(0, free, 0.2, victim()), tier(1, slower_free, 0.1, vec![])]);
+            matches!(plan, Plan::Relocate { demote_to: Some(TierId(1)), need: Need::Room, .. })
+        };
+        assert!(demotes(4, 50) && demotes(0, 50));
+        assert!(!demotes(5, 50), "it can be packed where it is");
+        assert!(!demotes(0, 7), "the next has no room");
+    }
+
+    #[test]
+    fn a_tier_that_can_empty_nothing_gives_way_to_one_that_can() {
+        let sealed = || vec![segment(3, 0.2, 9), segment(4, 0.2, 5), segment(5, 0.2, 5)];
+        let plan = plan_of(vec![tier(0, 0, 0.2, sealed()), tier(1, 6, 0.2, sealed())]);
+        assert!(matches!(plan, Plan::Relocate { victim: TierSegment { tier: TierId(1), .. }, .. }));
     }
 
     fn plan_of(tiers: Vec<TierFacts>) -> Plan {

@@ -11,7 +11,9 @@ use crate::core::{Core, Request};
 use crate::io::exec::{Class, Exec, LocalFuture};
 use crate::io::wait::{Receiver, first, oneshot};
 use crate::organizer::compact::Compaction;
-use crate::organizer::facts::{Memory, gather, gather_all, sample_mean_score, tier_to_promote_to};
+use crate::organizer::facts::{
+    Memory, gather, gather_all, of_tier, sample_mean_score, tier_to_promote_to,
+};
 use crate::organizer::mover::Mover;
 use crate::organizer::plan::{Need, Plan, plan};
 use crate::organizer::promote::serve_hints;
@@ -195,7 +197,8 @@ impl Organizer {
             slower,
             faster: tier_to_promote_to(&self.core, victim.tier),
             mean_score: sample_mean_score(&self.core),
-            demote_all: self.memory.demote_all[tier],
+            demote_all: self.memory.demote_all[tier]
+                || of_tier(self.core.space.tier(victim.tier)).has_no_room_for_moves(),
             thorough: self.memory.backoff.tries(victim, generation) > 0,
         };
         let result = relocate(&self.core, &*self.exec, &mut self.mover, &*self.policy, &job).await;
