@@ -28,6 +28,8 @@ use crate::error::{Error, Result};
 use crate::store::facts::Facts;
 
 pub use conversation::Conversation;
+#[doc(hidden)]
+pub use facts_json::{info as info_json, stats as stats_json};
 pub use remote::Remote;
 pub use socket::SOCKET_FILE;
 

@@ -38,6 +38,4 @@ mod many;
 mod operation;
 mod queue;
 
-mod json;
-
 const _: () = assert!(size_of::<usize>() == 8, "lengths in the interface are 64 bits wide");

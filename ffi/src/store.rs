@@ -3,14 +3,15 @@
 use std::ffi::{c_char, c_void};
 
 use isotherm::config::ConfigBuilder;
+use isotherm::control::{info_json, stats_json};
 use isotherm::{Config, Result, Scope, Store};
 
 use crate::entry::{closing, entry};
+use crate::fork;
 use crate::memory::{self, Allocation, Out};
 use crate::object::{self, hold};
 use crate::options::{self, Options};
 use crate::status::isotherm_status_t;
-use crate::{fork, json};
 
 /// A store. 0 is none. All calls may be made from any thread.
 pub type isotherm_store_t = u64;
@@ -145,7 +146,9 @@ pub unsafe extern "C" fn isotherm_info(
     json: *mut *mut c_char,
 ) -> isotherm_status_t {
     // SAFETY: as the caller promises.
-    entry(|| unsafe { hand_out_text(json, || Ok(json::info(&hold::<Store>(store)?.info()))) })
+    entry(|| unsafe {
+        hand_out_text(json, || Ok(info_json(&hold::<Store>(store)?.info()).to_string()))
+    })
 }
 
 /// Everything counted since the store was opened, as a JSON object: text that ends with a NUL, for
@@ -159,7 +162,9 @@ pub unsafe extern "C" fn isotherm_stats(
     json: *mut *mut c_char,
 ) -> isotherm_status_t {
     // SAFETY: as the caller promises.
-    entry(|| unsafe { hand_out_text(json, || Ok(json::stats(&hold::<Store>(store)?.stats()))) })
+    entry(|| unsafe {
+        hand_out_text(json, || Ok(stats_json(&hold::<Store>(store)?.stats()).to_string()))
+    })
 }
 
 /// # Safety

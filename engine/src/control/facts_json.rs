@@ -19,7 +19,8 @@ fn tier_name(index: Option<usize>, kind: TierKind) -> String {
     index.map_or_else(|| kind.name().to_owned(), |index| format!("{}:{index}", kind.name()))
 }
 
-pub(super) fn info(info: &Info) -> Value {
+/// What a store is and how it runs.
+pub fn info(info: &Info) -> Value {
     let tiers = info.tiers.iter().map(|tier| {
         json!({
             "tier": tier_name(tier.index.map(usize::from), tier.kind),
@@ -47,7 +48,8 @@ pub(super) fn info(info: &Info) -> Value {
     })
 }
 
-pub(super) fn stats(stats: &Stats) -> Value {
+/// What a store has counted.
+pub fn stats(stats: &Stats) -> Value {
     let tiers = stats.tiers.iter().enumerate().map(|(number, tier)| {
         let mut fields = tier_room(number, tier);
         fields.extend(tier_counts(tier).map(|(name, count)| (name.to_owned(), json!(count))));
@@ -119,7 +121,7 @@ fn latency_json(latency: &LatencyStats) -> Value {
 }
 
 /// What a store counts; the first six are worth a rate.
-fn counts(stats: &Stats) -> [(&'static str, u64); 15] {
+fn counts(stats: &Stats) -> [(&'static str, u64); 17] {
     [
         ("gets", stats.dram_hits + stats.dram_misses),
         ("puts", stats.memory_puts + stats.logged_changes),
@@ -136,6 +138,8 @@ fn counts(stats: &Stats) -> [(&'static str, u64); 15] {
         ("caller_evictions", stats.caller_evictions),
         ("records", stats.records),
         ("corruptions", stats.corruptions),
+        ("page_hits", stats.page_hits),
+        ("page_misses", stats.page_misses),
     ]
 }
 const RATES: usize = 6;
