@@ -104,11 +104,12 @@ fn a_shard_that_gets_no_ring_runs_on_threads_and_the_store_says_which_and_why() 
             let organizer = OrganizerChoice::Threads;
             Store::open(&path, config().shards(2).io(io).organizer(organizer).build().unwrap())
         };
+        let descriptors = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
         open(IoChoice::Auto).unwrap().close().unwrap();
         let (mut seen, mut refused) = (Vec::new(), 0);
         // The tiers' files are opened, the probe passes, and then not all rings find a descriptor.
-        for spare in 0..24 {
-            limit_descriptors(spare);
+        for spare in 0..32 {
+            limit_descriptors(descriptors + spare);
             if let Ok(store) = open(IoChoice::Auto) {
                 let info = store.info();
                 assert_eq!(info.shard_io.len(), 2);
@@ -133,13 +134,12 @@ fn a_shard_that_gets_no_ring_runs_on_threads_and_the_store_says_which_and_why() 
     });
 }
 
-/// Leaves so many descriptors to open.
-fn limit_descriptors(spare: u64) {
-    let open = fs::read_dir("/proc/self/fd").unwrap().count() as u64 - 1;
+/// Descriptors from this number on cannot be had.
+fn limit_descriptors(end: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a local value that outlives the call.
     assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
-    limit.rlim_cur = open + spare;
+    limit.rlim_cur = end;
     // SAFETY: as above.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
 }
