@@ -29,7 +29,7 @@ use crate::store::facts::Facts;
 
 pub use conversation::Conversation;
 #[doc(hidden)]
-pub use facts_json::{info as info_json, stats as stats_json};
+pub use facts_json::{info as info_json, place as place_json, stats as stats_json, tier_name};
 pub use remote::Remote;
 pub use socket::SOCKET_FILE;
 

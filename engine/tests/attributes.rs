@@ -1,8 +1,7 @@
 //! Attributes and scores of blobs: what keeps them, what they survive, and scans by them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
-use std::fs;
-use std::path::Path;
+mod small_store;
 
 use isotherm::config::{Config, Tier};
 use isotherm::limits::ATTRIBUTES_MAX;
@@ -11,36 +10,9 @@ use isotherm::{
     PutOptions, Scope, Store,
 };
 
+use small_store::{crashed, open, value};
+
 const LEVELS: [Durability; 3] = [Durability::Memory, Durability::Written, Durability::Durable];
-
-fn open_at(path: &Path) -> Store {
-    let config = Config::builder()
-        .tier(Tier::dram("8MiB"))
-        .tier(Tier::nvme("64MiB"))
-        .shards(1)
-        .buffer_size("64KiB")
-        .page_extents(4)
-        .build();
-    Store::open(path, config.unwrap()).unwrap()
-}
-
-fn open(place: &tempfile::TempDir) -> Store {
-    open_at(&place.path().join("store"))
-}
-
-/// The store as a crash would leave it now, opened elsewhere.
-fn crashed(place: &tempfile::TempDir, number: usize) -> Store {
-    let copy = place.path().join(format!("copy{number}"));
-    fs::create_dir(&copy).unwrap();
-    for name in ["STORE", "nvme0.tier"] {
-        fs::copy(place.path().join("store").join(name), copy.join(name)).unwrap();
-    }
-    open_at(&copy)
-}
-
-fn value(seed: usize, len: usize) -> Vec<u8> {
-    (0..len).map(|at| ((at * 31) ^ (at >> 7) ^ seed) as u8).collect()
-}
 
 /// Lengths of every shape: none, inline, one buffer, some, in pages.
 const SHAPES: [usize; 5] = [0, 9000, 60_000, 100_000, 500_000];

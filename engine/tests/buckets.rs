@@ -1,8 +1,8 @@
 //! Whole buckets: renamed, limited, cleared, and what they survive.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
-use std::fs;
-use std::path::Path;
+mod small_store;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,36 +13,9 @@ use isotherm::{
     ScanRange, Scope, Store,
 };
 
+use small_store::{crashed, open, value};
+
 const LEVELS: [Durability; 3] = [Durability::Memory, Durability::Written, Durability::Durable];
-
-fn open_at(path: &Path) -> Store {
-    let config = Config::builder()
-        .tier(Tier::dram("8MiB"))
-        .tier(Tier::nvme("64MiB"))
-        .shards(1)
-        .buffer_size("64KiB")
-        .page_extents(4)
-        .build();
-    Store::open(path, config.unwrap()).unwrap()
-}
-
-fn open(place: &tempfile::TempDir) -> Store {
-    open_at(&place.path().join("store"))
-}
-
-/// The store as a crash would leave it now, opened elsewhere.
-fn crashed(place: &tempfile::TempDir, number: usize) -> Store {
-    let copy = place.path().join(format!("copy{number}"));
-    fs::create_dir(&copy).unwrap();
-    for name in ["STORE", "nvme0.tier"] {
-        fs::copy(place.path().join("store").join(name), copy.join(name)).unwrap();
-    }
-    open_at(&copy)
-}
-
-fn value(seed: usize, len: usize) -> Vec<u8> {
-    (0..len).map(|at| ((at * 31) ^ (at >> 7) ^ seed) as u8).collect()
-}
 
 fn limits(bytes: u64, blobs: u64) -> BucketOptions {
     BucketOptions { quota_bytes: Some(bytes), quota_blobs: Some(blobs), ..BucketOptions::default() }

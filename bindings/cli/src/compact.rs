@@ -1,11 +1,11 @@
 //! `compact`: frees the space of what was removed.
 
 use isotherm::CompactReport;
+use isotherm::control::tier_name;
 use serde_json::{Value, json};
 
 use crate::args::Global;
 use crate::failure::Outcome;
-use crate::inspect::tier_name;
 use crate::output::{human_size, print, print_json, table};
 use crate::session::{Access, with_store};
 
@@ -20,7 +20,7 @@ pub fn run(global: &Global, json: bool) -> Outcome {
 fn report_text(report: &CompactReport) -> String {
     let mut rows = vec![["tier", "freed", "used"].map(str::to_string).to_vec()];
     for tier in &report.tiers {
-        let name = tier_name(Some(tier.tier.0), tier.kind);
+        let name = tier_name(Some(tier.tier.index()), tier.kind);
         rows.push(vec![name, human_size(tier.freed), human_size(tier.used)]);
     }
     table(&rows)
@@ -29,7 +29,7 @@ fn report_text(report: &CompactReport) -> String {
 fn report_json(report: &CompactReport) -> Value {
     let tier = |tier: &isotherm::CompactedTier| {
         json!({
-            "tier": tier_name(Some(tier.tier.0), tier.kind),
+            "tier": tier_name(Some(tier.tier.index()), tier.kind),
             "freed": tier.freed,
             "used": tier.used,
         })

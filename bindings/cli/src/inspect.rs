@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 
+use isotherm::control::{info_json, place_json, tier_name};
 use isotherm::types::{BufferId, TierId, TierKind};
 use isotherm::{BufferPlace, Info};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::args::{Global, Where};
 use crate::failure::Outcome;
@@ -20,7 +21,7 @@ const LISTED_MAX: usize = 64;
 pub fn df(global: &Global, json: bool) -> Outcome {
     with_store(global, Access::Existing, |store| {
         let info = store.info();
-        if json { print_json(&tiers_json(&info)) } else { print(&tiers_text(&info)) }
+        if json { print_json(&info_json(&info)) } else { print(&tiers_text(&info)) }
     })
 }
 
@@ -32,7 +33,7 @@ pub fn tiers_text(info: &Info) -> String {
         let share = 100.0 * tier.used as f64 / tier.capacity.max(1) as f64;
         let is_dram = tier.kind == TierKind::Dram;
         rows.push(vec![
-            tier_name(tier.index, tier.kind),
+            tier_name(tier.index.map(usize::from), tier.kind),
             human_size(tier.capacity),
             human_size(tier.used),
             human_size(tier.live),
@@ -63,33 +64,6 @@ pub fn tiers_text(info: &Info) -> String {
     )
 }
 
-fn tiers_json(info: &Info) -> Value {
-    let tiers = info.tiers.iter().map(|tier| {
-        json!({
-            "tier": tier_name(tier.index, tier.kind),
-            "kind": tier.kind.name(),
-            "path": tier.path.as_ref().map(|path| path.to_string_lossy()),
-            "capacity": tier.capacity,
-            "used": tier.used,
-            "live": tier.live,
-            "direct": tier.direct,
-        })
-    });
-    json!({
-        "store": info.store_uuid.to_string(),
-        "io": { "backend": info.io_backend, "reason": info.io_reason },
-        "organizer": { "backend": info.organizer_backend, "reason": info.organizer_reason },
-        "shards": info.shards,
-        "durability": info.durability.name(),
-        "tiers": tiers.collect::<Vec<_>>(),
-    })
-}
-
-/// `dram`, `nvme:0`, `hdd:1`: the kind and the device tier's number.
-pub fn tier_name(index: Option<u8>, kind: TierKind) -> String {
-    index.map_or_else(|| kind.name().to_string(), |index| format!("{}:{index}", kind.name()))
-}
-
 /// `where BUCKET KEY`.
 pub fn where_is(global: &Global, place: &Where) -> Outcome {
     let key = place.key.as_bytes();
@@ -112,7 +86,7 @@ pub fn buffers_text(key: &[u8], buffers: &[BufferPlace]) -> String {
         rows.push(vec![
             buffer.value_offset.to_string(),
             buffer.len.to_string(),
-            tier_name(buffer.tier.map(|tier| tier.0), buffer.tier_kind),
+            tier_name(buffer.tier.map(|tier| tier.index()), buffer.tier_kind),
             buffer.device_offset.map_or("-".to_string(), |offset| offset.to_string()),
             dram_state(buffer).to_string(),
             format!("{:.3}", buffer.heat),
@@ -130,7 +104,7 @@ pub fn buffers_text(key: &[u8], buffers: &[BufferPlace]) -> String {
 pub fn summary(buffers: &[BufferPlace]) -> String {
     let mut by_tier: BTreeMap<String, u64> = BTreeMap::new();
     for buffer in buffers {
-        let name = tier_name(buffer.tier.map(|tier| tier.0), buffer.tier_kind);
+        let name = tier_name(buffer.tier.map(|tier| tier.index()), buffer.tier_kind);
         *by_tier.entry(name).or_default() += buffer.len;
     }
     let tiers = by_tier.iter().map(|(name, bytes)| format!("{name} {}", human_size(*bytes)));
@@ -155,19 +129,7 @@ fn dram_state(buffer: &BufferPlace) -> &'static str {
 }
 
 fn buffers_json(buffers: &[BufferPlace]) -> Value {
-    let rows = buffers.iter().map(|buffer| {
-        json!({
-            "offset": buffer.value_offset,
-            "len": buffer.len,
-            "buffer": buffer.buffer.0,
-            "tier": tier_name(buffer.tier.map(|tier| tier.0), buffer.tier_kind),
-            "device_offset": buffer.device_offset,
-            "in_dram": buffer.in_dram,
-            "dirty": buffer.dirty,
-            "heat": buffer.heat,
-        })
-    });
-    Value::Array(rows.collect())
+    buffers.iter().map(place_json).collect()
 }
 
 /// What [`buffers_json`] has made. `None` if it is nothing of the kind.
@@ -196,6 +158,8 @@ fn place_from_json(buffer: &Value) -> Option<BufferPlace> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

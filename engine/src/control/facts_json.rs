@@ -15,7 +15,7 @@ use crate::types::TierKind;
 const PLACES_MAX: usize = 16 << 10;
 
 /// `dram`, `nvme:0`, `hdd:1`: the kind and the device tier's number.
-fn tier_name(index: Option<usize>, kind: TierKind) -> String {
+pub fn tier_name(index: Option<usize>, kind: TierKind) -> String {
     index.map_or_else(|| kind.name().to_owned(), |index| format!("{}:{index}", kind.name()))
 }
 
@@ -199,19 +199,22 @@ fn rates(
 }
 
 pub(super) fn places(places: &[BufferPlace]) -> Value {
-    let rows = places.iter().take(PLACES_MAX).map(|place| {
-        json!({
-            "offset": place.value_offset,
-            "len": place.len,
-            "buffer": place.buffer.0,
-            "tier": tier_name(place.tier.map(|tier| tier.index()), place.tier_kind),
-            "device_offset": place.device_offset,
-            "in_dram": place.in_dram,
-            "dirty": place.dirty,
-            "heat": place.heat,
-        })
-    });
+    let rows = places.iter().take(PLACES_MAX).map(place);
     json!({ "count": places.len(), "buffers": rows.collect::<Vec<_>>() })
+}
+
+/// Where a slice of a value lies.
+pub fn place(place: &BufferPlace) -> Value {
+    json!({
+        "offset": place.value_offset,
+        "len": place.len,
+        "buffer": place.buffer.0,
+        "tier": tier_name(place.tier.map(|tier| tier.index()), place.tier_kind),
+        "device_offset": place.device_offset,
+        "in_dram": place.in_dram,
+        "dirty": place.dirty,
+        "heat": place.heat,
+    })
 }
 
 pub(super) fn progress(progress: &CheckProgress) -> Value {

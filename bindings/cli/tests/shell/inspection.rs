@@ -72,12 +72,25 @@ fn what_was_removed_is_gone_and_the_rest_stays() {
 fn df_tells_tiers_with_the_sizes_they_were_made_with_and_what_io_runs_on() {
     let shell = Shell::with_blob(&noise(1 << 20));
     let df = shell.json(&["df"]);
-    assert_eq!(fields(&df), ["durability", "io", "organizer", "shards", "store", "tiers"]);
+    let facts = [
+        "durability",
+        "epoch",
+        "io",
+        "memory_budget",
+        "organizer",
+        "poisoned",
+        "process",
+        "read_only",
+        "shards",
+        "store",
+        "tiers",
+    ];
+    assert_eq!(fields(&df), facts);
     assert_eq!(fields(&df["io"]), ["backend", "reason"]);
     assert_eq!(fields(&df["organizer"]), ["backend", "reason"]);
     assert_eq!(df["durability"], "written");
     let tiers = df["tiers"].as_array().unwrap();
-    let names = ["capacity", "direct", "kind", "live", "path", "tier", "used"];
+    let names = ["capacity", "direct", "kind", "live", "lost", "path", "tier", "used"];
     assert!(tiers.iter().all(|tier| fields(tier) == names));
     assert_eq!((&tiers[0]["tier"], &tiers[1]["tier"]), (&json!("dram"), &json!("nvme:0")));
     assert_eq!(tiers[1]["capacity"], 64 << 20);
