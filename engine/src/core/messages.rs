@@ -48,6 +48,8 @@ pub enum Request {
     Flush(Sender<Result<()>>),
     /// Free what may be reused, now. Shard 0.
     Reclaim,
+    /// Let go of the log that only an older checkpoint needs, for a write that finds no room. Shard 0.
+    MakeRoom,
     /// Let go of the log that only an older checkpoint needs; answer when that is done. Shard 0.
     Trim(Sender<Result<()>>),
     /// Seal the segments that the shard writes to, so that they can be cleaned: nothing else can.

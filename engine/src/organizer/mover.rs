@@ -76,11 +76,11 @@ pub struct Mover {
 }
 
 impl Mover {
-    /// Moves for the sake of space dig into the reserve ([`Purpose::Move`]), others do not.
+    /// Moves for the sake of space dig into the reserve, others do not.
     pub fn new(core: Arc<Core>, exec: Rc<dyn Exec>, class: Class, devices: Arc<[Uuid]>) -> Mover {
         let purpose = match class {
             Class::Space => Purpose::Move,
-            Class::Background => Purpose::Data,
+            Class::Background => Purpose::Promotion,
         };
         let streams = BTreeMap::new();
         Mover { core, exec, class, purpose, devices, streams, flights: Rc::default() }

@@ -54,7 +54,7 @@ pub struct TierFacts {
     pub watermark_low: f64,
     /// The high watermark was passed and the low one is not reached yet.
     pub demoting: bool,
-    /// Segments that somebody writes to. May be left at zero as well.
+    /// Segments that puts go to. May be left at zero as well.
     pub open_segments: usize,
     /// The sealed segments; may be left empty where [`is_needy`](Self::is_needy) is false.
     pub sealed: Vec<SegmentFacts>,
@@ -87,8 +87,12 @@ pub enum Plan {
     Wait(Duration),
     /// Free the segments that are empty.
     Reclaim,
-    /// Seal the segments that are written to: on a small tier they may be all there is.
+    /// Seal the segments that puts go to: on a small tier they may be all there is. Not those that
+    /// moves go to, which data has not to do without, and which are the better filled the longer
+    /// they are open.
     SealOpen,
+    /// Seal these too.
+    SealAll,
     /// Empty a segment.
     Relocate {
         /// Which.
@@ -176,7 +180,7 @@ pub fn plan(facts: &Facts) -> Plan {
 /// Whether a plan leaves fewer segments in use on its tier.
 fn gains(tier: &TierFacts, plan: Plan) -> bool {
     match plan {
-        Plan::SealOpen => false,
+        Plan::SealOpen | Plan::SealAll => false,
         Plan::Relocate { demote_to: None, .. } => {
             !tier.has_no_room_for_moves() && packs_better(tier)
         }

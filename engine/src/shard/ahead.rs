@@ -149,6 +149,9 @@ impl LogOwner {
         let at = core.space.allocate(tier, Purpose::Log)?;
         let generation = core.space.tier(tier).segment(at.segment).generation();
         self.queue_segment_opened(at, generation, SegmentKind::Log);
+        if core.space.tier(tier).log_is_over() {
+            self.ask_for_room();
+        }
         Some(Ahead { segment: at.segment, generation, ready: false })
     }
 

@@ -357,8 +357,8 @@ impl LogOwner {
         let mut writer = self.checkpointer.writer_for(gathered).borrow_mut();
         if writer.as_ref().is_none_or(|writer| writer.used >= tier.segment_size) {
             // A copy leaves cleaning what is set aside for it.
-            let cleaning = tier.floor(Purpose::Data) - tier.floor(Purpose::Move);
-            let refused = gathered.is_copy && tier.free_segments() <= cleaning as usize;
+            let refused =
+                gathered.is_copy && tier.free_segments() <= tier.lacking_for_cleaning() as usize;
             let found = (!refused).then(|| core.space.allocate(tier_id, Purpose::Meta)).flatten();
             let Some(at) = found else {
                 return Err(Error::new(
@@ -416,7 +416,9 @@ impl LogOwner {
         for tier in self.core().space.tiers() {
             for (number, segment) in tier.segments().iter().enumerate() {
                 let kind = match segment.state() {
-                    SegmentState::Open | SegmentState::Sealed => SegmentKind::Data,
+                    SegmentState::Open | SegmentState::OpenForMoves | SegmentState::Sealed => {
+                        SegmentKind::Data
+                    }
                     SegmentState::Log => SegmentKind::Log,
                     SegmentState::Meta => SegmentKind::Meta,
                     SegmentState::Free | SegmentState::Fixed => continue,

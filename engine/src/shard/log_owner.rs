@@ -223,6 +223,10 @@ impl LogOwner {
             context,
         });
         owner.context.core.space.set_applied(last);
+        let log_tier = owner.tail.borrow().segment.tier;
+        if owner.core().space.tier(log_tier).log_is_over() {
+            owner.ask_for_room();
+        }
         flush::start(&owner);
         owner.clone().keep_segments_ahead();
         owner

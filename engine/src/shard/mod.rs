@@ -170,6 +170,7 @@ impl Shard {
             }
             (Request::Flush(reply), Some(log)) => log.flush(reply),
             (Request::Reclaim, Some(log)) => log.reclaim_soon(),
+            (Request::MakeRoom, Some(log)) => log.ask_for_room(),
             (Request::Trim(reply), Some(log)) => log.trim(reply),
             (Request::SealOpen, _) => self.writer.seal_all(),
             (Request::Stop, _) => {

@@ -20,10 +20,13 @@ use crate::types::{Location, TierId, TierSegment, Uuid};
 
 /// How long a write waits for the organizer to free a segment. The write was admitted, so there
 /// is room in the end; a device that has failed under the organizer ends the wait.
-const ROOM_WAIT: Duration = Duration::from_millis(100);
-const ROOM_WAITS_MAX: usize = 600;
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Where the file system has refused the room that was counted on, cleaning may not find it either.
-const HOST_FULL_WAITS_MAX: usize = 20;
+const HOST_FULL_WAIT_MAX: Duration = Duration::from_secs(2);
+/// A write asks again for room this often.
+const ROOM_RETRY: Duration = Duration::from_millis(100);
+/// Where there is none after this long, the log may hold what it could let go of.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The shard's writers, one per tier.
 pub struct ValueWriter {
@@ -91,30 +94,52 @@ impl ValueWriter {
         let padded = len.next_multiple_of(BLOCK);
         buf.as_mut_slice()[len..padded].fill(0);
         core.wait_for_flush_room().await?;
-        for wait in 0..ROOM_WAITS_MAX {
+        let (tier, offset) = self.wait_for_place(padded, name, buffer).await?;
+        let location = Location::device(tier, offset);
+        let written = WrittenBytes::new(&core.space, location, buffer.stored_len);
+        if tier.index() > 0 {
+            core.counters.spills.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(self.context.io.write(tier, offset, padded, buf, false).await?);
+        let segment = core.space.tier(tier).segment_at(offset);
+        self.unannounced.wait_for(TierSegment { tier, segment }).await;
+        Ok(written)
+    }
+
+    /// Finds a place; where there is none, asks those who can make room and waits.
+    async fn wait_for_place(
+        &self,
+        padded: usize,
+        name: &BufferName,
+        buffer: &Buffer,
+    ) -> Result<(TierId, u64)> {
+        let core = &self.context.core;
+        let begun = core.runtime.now();
+        let mut patience = PATIENCE;
+        loop {
             let changed = core.space.changed.ticket();
             core.check_poison()?;
-            if let Some((tier, offset)) = self.place(padded, name, buffer)? {
-                let location = Location::device(tier, offset);
-                let written = WrittenBytes::new(&core.space, location, buffer.stored_len);
-                if tier.index() > 0 {
-                    core.counters.spills.fetch_add(1, Ordering::Relaxed);
-                }
-                drop(self.context.io.write(tier, offset, padded, buf, false).await?);
-                let segment = core.space.tier(tier).segment_at(offset);
-                self.unannounced.wait_for(TierSegment { tier, segment }).await;
-                return Ok(written);
+            if let Some(place) = self.place(padded, name, buffer)? {
+                return Ok(place);
             }
-            if wait >= HOST_FULL_WAITS_MAX
+            let waited = core.runtime.now().since(begun);
+            if waited >= HOST_FULL_WAIT_MAX
                 && let Some(path) = core.full_host()
             {
                 let message = format!("the file system of {path} has no space left");
                 return Err(Error::new(ErrorKind::NoSpace, message));
             }
+            if waited >= ROOM_WAIT_MAX {
+                let message = "no tier has a free segment, and cleaning frees none";
+                return Err(Error::new(ErrorKind::NoSpace, message));
+            }
+            if waited >= patience {
+                patience = waited + PATIENCE;
+                core.shards[0].push(Request::MakeRoom).await;
+            }
             core.organizer.kick();
-            first(changed, self.context.io.sleep(ROOM_WAIT)).await;
+            first(changed, self.context.io.sleep(ROOM_RETRY)).await;
         }
-        Err(Error::new(ErrorKind::NoSpace, "no tier has a free segment, and cleaning frees none"))
     }
 
     /// Finds a place on the fastest tier that has one, opening segments as needed.

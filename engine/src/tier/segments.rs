@@ -18,7 +18,7 @@ pub enum SegmentState {
     Fixed = 0,
     /// Nothing in it counts.
     Free = 1,
-    /// A shard or the organizer appends buffers.
+    /// A shard appends buffers.
     Open = 2,
     /// Only reads, and one day cleaning.
     Sealed = 3,
@@ -26,6 +26,8 @@ pub enum SegmentState {
     Log = 4,
     /// Checkpoint images.
     Meta = 5,
+    /// The organizer appends buffers that it moves.
+    OpenForMoves = 6,
 }
 
 impl SegmentState {
@@ -36,6 +38,7 @@ impl SegmentState {
             3 => SegmentState::Sealed,
             4 => SegmentState::Log,
             5 => SegmentState::Meta,
+            6 => SegmentState::OpenForMoves,
             _ => SegmentState::Fixed,
         }
     }
@@ -145,6 +148,8 @@ impl TierCounters {
 pub enum Purpose {
     /// Values of puts.
     Data,
+    /// What becomes hot, from a slower tier: never needed.
+    Promotion,
     /// What the organizer moves: it makes room in the end.
     Move,
     /// The log.
@@ -178,8 +183,8 @@ pub struct Tier {
     pub(super) live_bytes: AtomicI64,
     /// Segments that cleaning, the log and the checkpoints need.
     pub(super) reserve: [AtomicU32; 3],
-    /// Those that the log and the checkpoints have.
-    pub(super) taken: [AtomicU32; 2],
+    /// Those that they have.
+    pub(super) taken: [AtomicU32; 3],
 }
 
 impl Tier {
@@ -276,31 +281,52 @@ impl Tier {
     }
 
     /// Segments that must stay free after an allocation for `purpose`: what the more important
-    /// purposes need and have not got yet, and at least one, for they take the next segment
-    /// before they let go of the last.
+    /// purposes need and have not got yet, and one, for they take the next segment before they
+    /// let go of the last.
     pub fn floor(&self, purpose: Purpose) -> u32 {
-        let load = |counter: &AtomicU32| counter.load(Ordering::Acquire);
-        let [cleaning, log, meta] = self.reserve.each_ref().map(load);
-        let [has_log, has_meta] = self.taken.each_ref().map(load);
-        let lacking = |needs: u32, has: u32| needs.saturating_sub(has).max(needs.min(1));
-        let (log, meta) = (lacking(log, has_log), lacking(meta, has_meta));
+        let [_, log, meta] = self.shares();
         match purpose {
-            Purpose::Data => cleaning + log + meta,
-            Purpose::Move => log + meta,
-            Purpose::Log => meta,
+            Purpose::Data | Purpose::Promotion => {
+                self.lacking_for_cleaning() + log.lacking() + meta.lacking()
+            }
+            // Some of what the log will need may be lent: it comes back with what is emptied. After
+            // a crash the segments that moves went to are data's, and there may be no others.
+            Purpose::Move => log.needs.min(1) + meta.lacking(),
+            Purpose::Log => meta.lacking(),
             Purpose::Meta => 0,
         }
+    }
+
+    /// Segments that are set aside for cleaning and that it has not taken.
+    pub fn lacking_for_cleaning(&self) -> u32 {
+        let [cleaning, ..] = self.shares();
+        cleaning.needs.saturating_sub(cleaning.has)
+    }
+
+    /// Of cleaning, log and checkpoints.
+    fn shares(&self) -> [Share; 3] {
+        let load = |counter: &AtomicU32| counter.load(Ordering::Acquire);
+        [0, 1, 2].map(|n| Share { needs: load(&self.reserve[n]), has: load(&self.taken[n]) })
+    }
+
+    /// Whether the log has more segments than are set aside for it: then it has what a newer
+    /// checkpoint would let go of.
+    pub fn log_is_over(&self) -> bool {
+        let [_, log, _] = self.shares();
+        log.has > log.needs
     }
 
     /// Whether the log has fewer segments than are set aside for it: taking one more takes nothing
     /// from data.
     pub fn log_may_grow(&self) -> bool {
-        self.taken[0].load(Ordering::Acquire) < self.reserve[1].load(Ordering::Acquire)
+        let [_, log, _] = self.shares();
+        log.has < log.needs
     }
 
     /// Segments that checkpoints have.
     pub fn meta_segments(&self) -> u32 {
-        self.taken[1].load(Ordering::Acquire)
+        let [.., meta] = self.shares();
+        meta.has
     }
 
     /// Sets the reserve: segments that cleaning, the log and the checkpoints each need.
@@ -313,8 +339,9 @@ impl Tier {
     pub(super) fn set_state(&self, segment: SegmentId, state: SegmentState) {
         let before = self.segment(segment).state.swap(state as u8, Ordering::AcqRel);
         let counter = |state| match state {
-            SegmentState::Log => Some(&self.taken[0]),
-            SegmentState::Meta => Some(&self.taken[1]),
+            SegmentState::OpenForMoves => Some(&self.taken[0]),
+            SegmentState::Log => Some(&self.taken[1]),
+            SegmentState::Meta => Some(&self.taken[2]),
             _ => None,
         };
         if let Some(counter) = counter(state) {
@@ -327,14 +354,36 @@ impl Tier {
 
     /// Bytes of buffers that fit when everything is packed as the writers pack it: the end of a
     /// segment that no buffer fits into, its header and summary are lost, and a sixteenth is
-    /// kept so that cleaning never copies nearly full segments for a few bytes.
+    /// kept so that cleaning never copies nearly full segments for a few bytes. Of the segments,
+    /// those that [`floor`](Self::floor) leaves to data: what is promised here can be had, once
+    /// the log has let go of what it should not have.
     pub fn usable_bytes(&self) -> u64 {
-        let reserve: u32 = self.reserve.iter().map(|part| part.load(Ordering::Acquire)).sum();
-        let reserve = u64::from(reserve) + 1;
+        let [cleaning, log, meta] = self.shares();
+        let others = u64::from(cleaning.needs + log.set_aside() + meta.set_aside()) + 1;
         let per_segment = packed_bytes(self.segment_size);
         let refused = u64::from(self.refused.load(Ordering::Relaxed));
-        let segments = (self.segments.len() as u64).saturating_sub(reserve + refused);
+        let segments = (self.segments.len() as u64).saturating_sub(others + refused);
         segments * per_segment / 16 * 15
+    }
+}
+
+/// What one purpose needs of a tier, and has. It may have more than it needs: crashes leave
+/// segments of log that were hardly begun.
+struct Share {
+    needs: u32,
+    has: u32,
+}
+
+impl Share {
+    /// Segments that data never gets: one more than it needs, as it takes the next before it lets
+    /// go of the last.
+    fn set_aside(&self) -> u32 {
+        self.needs + self.needs.min(1)
+    }
+
+    /// Segments that are to stay free for it: always one, if it needs any.
+    fn lacking(&self) -> u32 {
+        self.set_aside().saturating_sub(self.has).max(self.needs.min(1))
     }
 }
 

@@ -103,7 +103,7 @@ impl Space {
         if owner.is_lost() {
             return None;
         }
-        let keep = if purpose == Purpose::Data { owner.backed_floor() } else { 0 };
+        let keep = if purpose <= Purpose::Promotion { owner.backed_floor() } else { 0 };
         let (segment, backed) = {
             let mut free = owner.free.lock();
             if free.len(owner.is_host_full()) <= owner.floor(purpose) as usize {
@@ -122,7 +122,8 @@ impl Space {
         let before = facts.generation.swap(self.take_generation(), Ordering::AcqRel);
         facts.written.store(before != 0, Ordering::Relaxed);
         let state = match purpose {
-            Purpose::Data | Purpose::Move => SegmentState::Open,
+            Purpose::Data => SegmentState::Open,
+            Purpose::Promotion | Purpose::Move => SegmentState::OpenForMoves,
             Purpose::Log => SegmentState::Log,
             Purpose::Meta => SegmentState::Meta,
         };
@@ -314,7 +315,7 @@ impl Drop for SegmentPin {
 /// The kind a segment's header carries, for a state.
 pub fn header_kind(purpose: Purpose) -> SegmentKind {
     match purpose {
-        Purpose::Data | Purpose::Move => SegmentKind::Data,
+        Purpose::Data | Purpose::Promotion | Purpose::Move => SegmentKind::Data,
         Purpose::Log => SegmentKind::Log,
         Purpose::Meta => SegmentKind::Meta,
     }
@@ -331,14 +332,47 @@ mod tests {
         Arc::new(Space::new(vec![tier], Box::new(|_, _| Ok(()))))
     }
 
+    fn take(space: &Space, purpose: Purpose) -> bool {
+        space.allocate(TierId(0), purpose).is_some()
+    }
+
+    fn take_all(space: &Space, purpose: Purpose) -> usize {
+        std::iter::repeat_with(|| take(space, purpose)).take_while(|taken| *taken).count()
+    }
+
     #[test]
-    fn data_leaves_the_reserve_to_moves_log_and_checkpoints() {
+    fn data_leaves_to_the_others_what_each_needs_and_one_more() {
         let space = space();
-        let take = |purpose| std::iter::from_fn(|| space.allocate(TierId(0), purpose)).count();
-        assert_eq!(take(Purpose::Data), 15 - 7);
-        assert_eq!(take(Purpose::Move), 2);
-        assert_eq!(take(Purpose::Log), 3);
-        assert_eq!(take(Purpose::Meta), 2);
+        assert_eq!(take_all(&space, Purpose::Data), 15 - 9);
+        assert!(take(&space, Purpose::Move) && take(&space, Purpose::Move));
+        assert_eq!(take_all(&space, Purpose::Log), 4);
+        assert_eq!(take_all(&space, Purpose::Meta), 3);
+    }
+
+    #[test]
+    fn moves_borrow_of_the_log_but_not_its_last_segment_nor_that_of_the_checkpoints() {
+        let space = space();
+        assert_eq!(take_all(&space, Purpose::Data), 6);
+        assert_eq!(take_all(&space, Purpose::Move), 2 + 3);
+        assert_eq!(take_all(&space, Purpose::Log), 1);
+        assert_eq!(take_all(&space, Purpose::Meta), 3);
+    }
+
+    #[test]
+    fn what_is_promised_to_data_can_be_had_whatever_the_others_have_taken() {
+        for (moves, logs, metas) in [(0, 0, 0), (0, 2, 1), (1, 3, 2), (2, 4, 3), (0, 1, 3)] {
+            let space = space();
+            let tier = &space.tiers()[0];
+            assert!((0..moves).all(|_| take(&space, Purpose::Move)));
+            assert!((0..logs).all(|_| take(&space, Purpose::Log)));
+            assert!((0..metas).all(|_| take(&space, Purpose::Meta)));
+            let per_segment = packed_bytes(tier.segment_size) / 16 * 15;
+            let had = take_all(&space, Purpose::Data) as u64;
+            // What the last of log and checkpoints has taken, the first has let go of by then.
+            let passing = u64::from(logs == 4) + u64::from(metas == 3);
+            assert_eq!(tier.usable_bytes() / per_segment, had + passing, "{logs} {metas}");
+            assert!(take(&space, Purpose::Log) && take(&space, Purpose::Meta));
+        }
     }
 
     #[test]
