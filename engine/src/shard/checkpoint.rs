@@ -468,10 +468,9 @@ impl LogOwner {
         let writing = self.checkpointer.writer.borrow().as_ref().map(|writer| writer.at);
         released.into_iter().filter(|at| Some(*at) != writing).for_each(|at| core.space.free(at));
         self.checkpointer.taken.borrow_mut().retain(|at| !newest.contains(at));
-        crate::tier::reserve::apply(
-            core.space.tier(root.log_start.segment.tier),
-            newest.len() as u64,
-        );
+        let images = root.partitions.iter().map(|part| part.len).chain([root_ref.len]);
+        let bytes = images.map(|len| len.next_multiple_of(BLOCK as u64)).sum();
+        crate::tier::reserve::apply(core.space.tier(root.log_start.segment.tier), bytes);
         // The checkpoint before still needs the log from its own start on.
         let log_tier = root.log_start.segment.tier;
         let superblocks = self.superblocks.borrow();

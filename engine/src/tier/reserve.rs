@@ -7,19 +7,18 @@ use crate::tier::space::Tier;
 const CLEANING_SEGMENTS: u32 = 3;
 /// Most bytes of log between two rotations of the checkpoint.
 const LOG_BYTES_MAX: u64 = 1 << 30;
-/// Segments of checkpoint images before their size is known.
-const META_SEGMENTS_MIN: u64 = 2;
 
 /// Segments of log that may stand between checkpoints.
 pub fn log_segments(capacity: u64, segment_size: u64) -> u64 {
     ((capacity / 16).min(LOG_BYTES_MAX) / segment_size).max(2)
 }
 
-/// Sets the reserve of the log's tier, given how many segments one checkpoint takes: three
-/// generations of images overlap.
-pub fn apply(tier: &Tier, checkpoint_segments: u64) {
+/// Sets the reserve of the log's tier, given how many bytes one checkpoint takes. Beside the newest
+/// images stand those that the last step has replaced, and those that the next one writes, half as
+/// many together; and all of them may begin and end within a segment.
+pub fn apply(tier: &Tier, checkpoint_bytes: u64) {
     let log = log_segments(tier.capacity, tier.segment_size) + 1;
-    let meta = META_SEGMENTS_MIN.max(checkpoint_segments + 1);
+    let meta = (checkpoint_bytes / 2 * 3).div_ceil(tier.segment_size).max(1) + 1;
     tier.set_reserve(CLEANING_SEGMENTS, log as u32, meta as u32);
 }
 
