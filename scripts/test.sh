@@ -35,16 +35,18 @@ stage format cargo fmt --all --check
 stage build cargo build --workspace --all-targets
 stage clippy cargo clippy --workspace --all-targets -- -D warnings
 stage clippy-no-glommio cargo clippy --workspace --all-targets --no-default-features -- -D warnings
-stage unit cargo test --workspace --lib --bins
+stage unit cargo test --workspace --no-fail-fast --lib --bins
 stage documentation cargo test --workspace --doc
 # Cargo takes it for an error when there is none.
 if compgen -G '*/tests/*.rs' >/dev/null || compgen -G '*/*/tests/*.rs' >/dev/null; then
-    stage behaviour cargo test --workspace --test '*'
+    stage behaviour cargo test --workspace --no-fail-fast --test '*'
     # The same tests where io_uring is forbidden; the long ones in short.
     stage without-uring env ISOTHERM_MODEL_OPS=60000 ISOTHERM_KILLS=10 \
-        scripts/without-uring.sh cargo test --workspace --lib --test '*'
-    $full && stage release cargo test --release --workspace --test '*'
+        scripts/without-uring.sh cargo test --workspace --no-fail-fast --lib --test '*'
+    $full && stage release cargo test --release --workspace --no-fail-fast --test '*'
 fi
+$full && stage leaks env ISOTHERM_LEAK_OPENS=100000 ISOTHERM_LEAK_OPERATIONS=1000000 \
+    cargo test --release --package isotherm --test leaks -- --nocapture
 # The Python package against the library of the debug build.
 stage library env CARGO_PROFILE=dev scripts/library.sh build
 stage python env ISOTHERM_LIBRARY="${CARGO_TARGET_DIR:-target}/debug/libisotherm.so" \

@@ -1,4 +1,4 @@
-//! The organizer's executor on glommio: one executor on one thread for the life of the store.
+//! The organizer on glommio: one executor on one thread for the life of the store.
 //!
 //! Its I/O is large and sequential and nobody waits for it, so copies between its buffers and
 //! ours are affordable.
@@ -11,34 +11,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use glommio::io::{DmaFile, OpenOptions};
-use glommio::{
-    GlommioError, Latency, LocalExecutorBuilder, Placement, Shares, Task, TaskQueueHandle,
-    executor, spawn_local, spawn_local_into,
-};
+use glommio::{GlommioError, Task, TaskQueueHandle, spawn_local, spawn_local_into};
 
 use crate::io::buffer::{AlignedBuf, BufferPool};
 use crate::io::device::check_write_range;
 use crate::io::exec::{Body, Class, Exec, ExecCounters, GLOMMIO, LocalFuture, memory};
-use crate::io::runtime::{ActorHandle, block_all_signals};
+use crate::io::glommio_workers::{self, Queues};
+use crate::io::runtime::ActorHandle;
 use crate::io::transfer::{Direction, Transfer};
 use crate::io::{Devices, uring};
 use crate::types::TierId;
 
-/// Memory that glommio registers with each of its rings: half of what an ordinary user may lock
-/// must remain for others.
-const IO_MEMORY: usize = 1 << 20;
-/// Of 1000 shares, those of space-making tasks.
-const SPACE_SHARES: usize = 800;
-/// glommio preempts tasks when its timer, or any event of its latency ring, has fired. Version 0.9
-/// loses tasks that way: where the timer fires before the first task of a round runs, the round
-/// counts as one without work, and the executor parks although tasks are ready. Then it sleeps over
-/// everything until something else wakes it. So the timer never fires. Tasks that compute for long
-/// yield, and `YIELD` sends the executor past its rings.
-const PREEMPT_NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// glommio's own yield moves on to the next queue without a look at the rings.
 const YIELD: Duration = Duration::from_micros(20);
 /// How often the end looks whether the last I/O is done.
@@ -52,9 +38,9 @@ pub struct Refused {
     pub body: Body,
 }
 
-/// Runs the organizer's body on a thread named `isotherm-org`, which ends when the body's future
-/// does. The body ends its tasks before itself: I/O of tasks that still exist then is completed
-/// or refused, and the tasks are dropped.
+/// Runs the organizer's body on a thread named `isotherm-org`: one that has run an earlier store's,
+/// or a new one. The body ends its tasks before itself: I/O of tasks that still exist then is
+/// completed or refused, and the tasks are dropped.
 pub fn spawn(
     devices: Devices,
     pool: Arc<BufferPool>,
@@ -66,45 +52,34 @@ pub fn spawn(
     if let Err(found) = uring::available(&devices) {
         return refused(found.reason, body);
     }
+    let worker = match glommio_workers::take() {
+        Ok(worker) => worker,
+        Err(reason) => return refused(reason, body),
+    };
     let (started, starting) = mpsc::channel();
     let (body_sender, body_receiver) = mpsc::channel::<Body>();
-    let thread = move || {
-        block_all_signals();
-        let builder = LocalExecutorBuilder::new(Placement::Unbound)
-            .name("isotherm-org")
-            .io_memory(IO_MEMORY)
-            .preempt_timer(PREEMPT_NEVER);
-        let executor = match builder.make() {
-            Ok(executor) => executor,
-            Err(error) => {
-                // If nobody listens any more, nobody wants to know.
-                let _ = started.send(Err(error.to_string()));
-                return;
-            }
-        };
-        executor.run(async move {
+    let job = move |queues: Queues| -> LocalFuture<'static, ()> {
+        Box::pin(async move {
             let disks = match Disks::open(&devices).await {
                 Ok(disks) => Rc::new(disks),
                 Err(error) => {
+                    // If nobody listens any more, nobody wants to know.
                     let _ = started.send(Err(error.to_string()));
                     return;
                 }
             };
             let _ = started.send(Ok(()));
             if let Ok(body) = body_receiver.recv() {
-                run(disks, pool, counters, body).await;
+                run(disks, pool, counters, queues, body).await;
             }
-        });
+        })
     };
-    let handle = match thread::Builder::new().name("isotherm-org".to_owned()).spawn(thread) {
-        Ok(handle) => handle,
-        Err(error) => return refused(format!("cannot start a thread: {error}"), body),
-    };
+    let handle = ActorHandle::Lent(worker.run(Box::new(job)));
     let reason = match starting.recv() {
         Ok(Ok(())) => match body_sender.send(body) {
-            Ok(()) => return Ok(ActorHandle::Thread(handle)),
+            Ok(()) => return Ok(handle),
             Err(mpsc::SendError(body)) => {
-                let _ = handle.join();
+                handle.join();
                 return refused("glommio ended while starting".to_owned(), body);
             }
         },
@@ -112,43 +87,38 @@ pub fn spawn(
         Err(mpsc::RecvError) => "glommio panicked while starting".to_owned(),
     };
     // A panic has told its reason on stderr.
-    let _ = handle.join();
+    handle.join();
     refused(reason, body)
 }
 
-async fn run(disks: Rc<Disks>, pool: Arc<BufferPool>, counters: Arc<ExecCounters>, body: Body) {
-    // A queue whose latency matters would shorten the preemption timer.
-    let queue = |shares, name| {
-        executor().create_task_queue(Shares::Static(shares), Latency::NotImportant, name)
-    };
+async fn run(
+    disks: Rc<Disks>,
+    pool: Arc<BufferPool>,
+    counters: Arc<ExecCounters>,
+    queues: Queues,
+    body: Body,
+) {
     let tasks = Rc::new(Tasks::default());
-    let exec = Rc::new(GlommioExec {
-        tasks: tasks.clone(),
-        disks: disks.clone(),
-        space: queue(SPACE_SHARES, "space"),
-        background: queue(1000 - SPACE_SHARES, "background"),
-        pool,
-        counters,
-    });
-    let space = exec.space;
-    let future = body(exec);
-    match spawn_local_into(future, space) {
+    let exec = GlommioExec { tasks: tasks.clone(), disks: disks.clone(), queues, pool, counters };
+    let future = body(Rc::new(exec));
+    match spawn_local_into(future, queues.space) {
         Ok(task) => task.await,
-        Err(error) => unreachable!("the queue was made above: {error}"),
+        Err(error) => unreachable!("the queue lives as long as the executor: {error}"),
     }
-    // The executor would leak tasks that still exist, and free buffers that the kernel still fills.
+    // Tasks that still exist would stay, and with them what they use.
     disks.closing.set(true);
     tasks.cancel_all().await;
     while disks.in_flight.get() > 0 {
         glommio::timer::sleep(DRAIN_INTERVAL).await;
     }
+    disks.close().await;
 }
 
 /// The devices, opened a second time through glommio.
 struct Disks {
     devices: Devices,
     /// None of a lost tier.
-    files: Vec<Option<DmaFile>>,
+    files: RefCell<Vec<Option<Rc<DmaFile>>>>,
     in_flight: Cell<usize>,
     closing: Cell<bool>,
 }
@@ -174,18 +144,27 @@ impl Disks {
             let unreadable = options.dma_open(device.path()).await.map_err(plain)?;
             unreadable.close().await.map_err(plain)?;
             let file = options.read(true).dma_open(device.path()).await;
-            files.push(Some(file.map_err(plain)?));
+            files.push(Some(Rc::new(file.map_err(plain)?)));
         }
         Ok(Disks {
             devices: devices.clone(),
-            files,
+            files: RefCell::new(files),
             in_flight: Cell::new(0),
             closing: Cell::new(false),
         })
     }
 
-    fn file(&self, tier: TierId) -> io::Result<&DmaFile> {
-        self.files.get(tier.index()).and_then(Option::as_ref).ok_or_else(|| {
+    /// Closes the files: glommio closes those that are merely dropped at its next look at its
+    /// rings, and after the end there is none.
+    async fn close(&self) {
+        for file in self.files.take().into_iter().flatten() {
+            // The descriptor is gone whatever the answer.
+            let _ = file.close_rc().await;
+        }
+    }
+
+    fn file(&self, tier: TierId) -> io::Result<Rc<DmaFile>> {
+        self.files.borrow().get(tier.index()).cloned().flatten().ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, format!("there is no device of tier {}", tier.0))
         })
     }
@@ -274,8 +253,7 @@ impl Tasks {
 struct GlommioExec {
     tasks: Rc<Tasks>,
     disks: Rc<Disks>,
-    space: TaskQueueHandle,
-    background: TaskQueueHandle,
+    queues: Queues,
     pool: Arc<BufferPool>,
     counters: Arc<ExecCounters>,
 }
@@ -301,8 +279,8 @@ impl GlommioExec {
 impl Exec for GlommioExec {
     fn spawn(&self, class: Class, task: LocalFuture<'static, ()>) {
         let queue = match class {
-            Class::Space => self.space,
-            Class::Background => self.background,
+            Class::Space => self.queues.space,
+            Class::Background => self.queues.background,
         };
         self.tasks.spawn(queue, task);
     }

@@ -17,6 +17,8 @@ pub mod exec_ring;
 pub mod gate;
 #[cfg(feature = "glommio")]
 pub mod glommio;
+#[cfg(feature = "glommio")]
+mod glommio_workers;
 pub mod probe;
 pub mod runtime;
 pub mod sim;

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -59,6 +60,8 @@ pub type ActorFactory = Box<dyn FnOnce() -> Box<dyn Actor> + Send>;
 pub enum ActorHandle {
     /// A thread.
     Thread(JoinHandle<()>),
+    /// On a thread that goes on to others: tells when it has ended.
+    Lent(Receiver<()>),
     /// An actor of the simulated world, by number.
     Simulated(Arc<SimWorld>, usize),
 }
@@ -67,19 +70,31 @@ impl ActorHandle {
     /// [`join`](Self::join), calling `nudge` every few milliseconds until then: for an actor on
     /// glommio, whose timers may in theory still race with its way to sleep.
     pub fn join_nudging(self, nudge: impl Fn()) -> bool {
-        if let ActorHandle::Thread(handle) = &self {
-            while !handle.is_finished() {
-                nudge();
-                thread::park_timeout(Duration::from_millis(5));
+        const PAUSE: Duration = Duration::from_millis(5);
+        match self {
+            ActorHandle::Thread(handle) => {
+                while !handle.is_finished() {
+                    nudge();
+                    thread::park_timeout(PAUSE);
+                }
+                handle.join().is_ok()
             }
+            ActorHandle::Lent(end) => loop {
+                nudge();
+                match end.recv_timeout(PAUSE) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    answer => break answer.is_ok(),
+                }
+            },
+            ActorHandle::Simulated(..) => self.join(),
         }
-        self.join()
     }
 
     /// Waits for the end. Returns false if the actor panicked.
     pub fn join(self) -> bool {
         match self {
             ActorHandle::Thread(handle) => handle.join().is_ok(),
+            ActorHandle::Lent(end) => end.recv().is_ok(),
             ActorHandle::Simulated(world, actor) => {
                 while !world.finished(actor) {
                     world.step();
