@@ -55,6 +55,8 @@ pub struct Core {
     pub buckets: Buckets,
     /// One queue per shard; shard 0 owns the log. Empty in a store without devices.
     pub shards: Box<[Mailbox<Request>]>,
+    /// Bytes left in the segments that each shard has open: of the roomiest.
+    pub open_room: Box<[AtomicU64]>,
     /// Keys that wait to be written behind, per shard.
     pub dirty: Box<[DirtyQueue]>,
     /// The log as others see it.
@@ -174,6 +176,7 @@ impl Core {
             dram: parts.dram,
             buckets: parts.buckets,
             shards: (0..parts.shards).map(|_| Mailbox::default()).collect(),
+            open_room: (0..parts.shards).map(|_| AtomicU64::new(0)).collect(),
             dirty: (0..parts.shards).map(|_| Default::default()).collect(),
             log,
             organizer: Kick::default(),

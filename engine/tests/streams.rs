@@ -106,7 +106,7 @@ fn a_value_larger_than_dram_is_changed_and_deleted_like_any_other() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let bucket = store.bucket("b").unwrap();
-    let mut value = pattern(5, 18 << 20);
+    let mut value = pattern(5, 12 << 20);
     let mut writer = bucket.writer(b"k", PutOptions::default()).unwrap();
     writer.append(&value).unwrap();
     writer.commit().unwrap();

@@ -448,7 +448,7 @@ pub(super) async fn send_off(
     buf.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
     let (reply, answer) = oneshot();
     let shard = (core.shard_of(hash) + (name.value_offset >> 20) as usize) % core.shards.len();
-    let request = WriteRequest { buf, buffer: buffer.clone(), name, reply };
+    let request = WriteRequest { buf, buffer: buffer.clone(), name, waiting_since: None, reply };
     core.shards[shard].push(Request::Write(request)).await;
     Started { buffer, state: StartedState::Writing(answer) }
 }

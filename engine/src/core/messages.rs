@@ -12,6 +12,7 @@ use crate::index::state::{BlobState, Buffer};
 use crate::index::table::to_record;
 use crate::io::buffer::AlignedBuf;
 use crate::io::exec::LocalFuture;
+use crate::io::runtime::Nanos;
 use crate::io::wait::Sender;
 use crate::log::record::{MoveSubject, Record, SegmentKind};
 use crate::paging::write::PageHold;
@@ -54,6 +55,8 @@ pub enum Request {
     Trim(Sender<Result<()>>),
     /// Seal the segments that the shard writes to, so that they can be cleaned: nothing else can.
     SealOpen,
+    /// The same, of segments that nothing has gone to since this was last asked.
+    SealIdle,
     /// Run a caller's operation.
     Run(ShardTask),
     /// End: write what is left, then stop.
@@ -72,6 +75,8 @@ pub struct WriteRequest {
     pub buffer: Buffer,
     /// For the segment's summary.
     pub name: BufferName,
+    /// Since when it waits for room, if another shard had none and handed it on.
+    pub waiting_since: Option<Nanos>,
     /// Answered once the device has the bytes.
     pub reply: Sender<Result<WrittenBytes>>,
 }

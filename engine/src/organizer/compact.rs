@@ -52,7 +52,7 @@ impl Compaction {
     pub fn plan(&mut self, facts: &Facts) -> Plan {
         if !self.has_sealed {
             self.has_sealed = true;
-            return Plan::SealAll;
+            return Plan::SealOpen;
         }
         let are_open = facts.tiers.iter().any(|tier| tier.open_segments > 0);
         if are_open && self.waits_left > 0 {
@@ -123,7 +123,7 @@ mod tests {
     fn begun() -> Compaction {
         let mut compaction = Compaction::default();
         compaction.begin(vec![oneshot().0], 40);
-        assert_eq!(compaction.plan(&facts(&[SIZE / 9; 4], 1)), Plan::SealAll);
+        assert_eq!(compaction.plan(&facts(&[SIZE / 9; 4], 1)), Plan::SealOpen);
         compaction
     }
 

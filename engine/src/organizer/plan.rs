@@ -87,12 +87,8 @@ pub enum Plan {
     Wait(Duration),
     /// Free the segments that are empty.
     Reclaim,
-    /// Seal the segments that puts go to: on a small tier they may be all there is. Not those that
-    /// moves go to, which data has not to do without, and which are the better filled the longer
-    /// they are open.
+    /// Seal all segments that somebody writes to.
     SealOpen,
-    /// Seal these too.
-    SealAll,
     /// Empty a segment.
     Relocate {
         /// Which.
@@ -180,7 +176,7 @@ pub fn plan(facts: &Facts) -> Plan {
 /// Whether a plan leaves fewer segments in use on its tier.
 fn gains(tier: &TierFacts, plan: Plan) -> bool {
     match plan {
-        Plan::SealOpen | Plan::SealAll => false,
+        Plan::SealOpen => false,
         Plan::Relocate { demote_to: None, .. } => {
             !tier.has_no_room_for_moves() && packs_better(tier)
         }
@@ -230,11 +226,6 @@ fn plan_tier(tier: &TierFacts, slower: Option<TierId>, reclaim_stuck: bool) -> P
     {
         let need = if tier.demoting { Need::Watermark } else { Need::Room };
         return relocate(victim, slower, need);
-    }
-    // Also while a segment waits for its retry: what lives there may be that of a change which
-    // waits for this very room.
-    if tier.free_segments <= tier.floor_segments && tier.open_segments > 0 {
-        return Plan::SealOpen;
     }
     match tier.sealed.iter().filter_map(|segment| segment.retry_after).min() {
         Some(after) => Plan::Wait(after),

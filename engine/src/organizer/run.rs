@@ -112,10 +112,6 @@ impl Organizer {
                 }
                 Plan::Reclaim => self.reclaim().await,
                 Plan::SealOpen => self.seal_open().await,
-                Plan::SealAll => {
-                    self.mover.close().await;
-                    self.seal_open().await
-                }
                 Plan::Relocate { victim, demote_to, need } => {
                     self.empty(victim, demote_to, need).await
                 }
@@ -157,8 +153,9 @@ impl Organizer {
         plan
     }
 
-    /// Has the segments sealed that the shards write to. The next plan sees them.
+    /// Has the segments sealed that anybody writes to. The next plan sees them.
     async fn seal_open(&mut self) -> bool {
+        self.mover.close().await;
         for shard in &self.core.shards {
             shard.push(Request::SealOpen).await;
         }

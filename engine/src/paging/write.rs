@@ -188,7 +188,8 @@ impl Writer<'_> {
             table: true,
         };
         let (reply, written) = oneshot();
-        let request = WriteRequest { buf, buffer: buffer.clone(), name, reply };
+        let request =
+            WriteRequest { buf, buffer: buffer.clone(), name, waiting_since: None, reply };
         core.shards[core.shard_of(author.hash)].push(Request::Write(request)).await;
         let mut new = Vec::new();
         for name in &names {

@@ -70,7 +70,7 @@ impl LogOwner {
         };
         first(changed, patience).await;
         if nothing_changed.get() {
-            self.ask_for_room();
+            self.ask_everybody_for_room();
         }
     }
 

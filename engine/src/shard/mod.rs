@@ -170,9 +170,10 @@ impl Shard {
             }
             (Request::Flush(reply), Some(log)) => log.flush(reply),
             (Request::Reclaim, Some(log)) => log.reclaim_soon(),
-            (Request::MakeRoom, Some(log)) => log.ask_for_room(),
+            (Request::MakeRoom, Some(log)) => log.ask_everybody_for_room(),
             (Request::Trim(reply), Some(log)) => log.trim(reply),
             (Request::SealOpen, _) => self.writer.seal_all(),
+            (Request::SealIdle, _) => self.writer.seal_idle(),
             (Request::Stop, _) => {
                 context.stopping.set(true);
                 self.context.core.dirty[context.number].wake();

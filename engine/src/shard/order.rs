@@ -1,7 +1,7 @@
 //! The order of the log: each record is checked against everything before it, and from then on its
 //! place is fixed.
 
-use crate::core::{Change, Commit, Member, Origin, Share, Source};
+use crate::core::{Change, Commit, Member, Origin, Request, Share, Source};
 use crate::error::{Error, ErrorKind};
 use crate::index::state::{Buffer, Checks};
 use crate::log::record::Record;
@@ -36,6 +36,15 @@ impl LogOwner {
         self.core().organizer.kick();
         self.checkpointer.want(2 * STEPS);
         self.stirred.wake_all();
+    }
+
+    /// Also the shards, for open segments that hold little that is alive: nobody can empty those.
+    pub(super) fn ask_everybody_for_room(&self) {
+        self.ask_for_room();
+        for shard in &self.core().shards {
+            // One that is too busy to be asked will be asked again.
+            let _ = shard.try_push(Request::SealIdle);
+        }
     }
 
     pub(super) fn release_held(&self) -> bool {

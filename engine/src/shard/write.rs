@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::core::{BufferName, Request, WriteRequest};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, fail};
 use crate::index::state::Buffer;
 use crate::io::buffer::AlignedBuf;
-use crate::io::wait::{WaitList, first};
+use crate::io::runtime::Nanos;
+use crate::io::wait::{WaitList, first, oneshot};
 use crate::limits::BLOCK;
 use crate::log::record::SegmentKind;
 use crate::shard::ShardContext;
@@ -78,61 +79,45 @@ impl ValueWriter {
 
     /// Serves one request.
     pub async fn serve(&self, request: WriteRequest) {
-        let WriteRequest { buf, buffer, name, reply } = request;
-        reply.send(self.append(buf, &buffer, &name).await);
+        let WriteRequest { buf, buffer, name, waiting_since, reply } = request;
+        reply.send(self.append_since(waiting_since, buf, &buffer, &name).await);
     }
 
     /// Writes a buffer's stored bytes to a segment; answers once the device has them.
     pub async fn append(
         &self,
-        mut buf: AlignedBuf,
+        buf: AlignedBuf,
+        buffer: &Buffer,
+        name: &BufferName,
+    ) -> Result<WrittenBytes> {
+        self.append_since(None, buf, buffer, name).await
+    }
+
+    /// Where this shard finds no place and another has one, that one does it. Else asks those who
+    /// can make room, and waits.
+    async fn append_since(
+        &self,
+        waiting_since: Option<Nanos>,
+        buf: AlignedBuf,
         buffer: &Buffer,
         name: &BufferName,
     ) -> Result<WrittenBytes> {
         let core = &self.context.core;
-        let len = buffer.stored_len as usize;
-        let padded = len.next_multiple_of(BLOCK);
-        buf.as_mut_slice()[len..padded].fill(0);
+        let padded = (buffer.stored_len as usize).next_multiple_of(BLOCK);
         core.wait_for_flush_room().await?;
-        let (tier, offset) = self.wait_for_place(padded, name, buffer).await?;
-        let location = Location::device(tier, offset);
-        let written = WrittenBytes::new(&core.space, location, buffer.stored_len);
-        if tier.index() > 0 {
-            core.counters.spills.fetch_add(1, Ordering::Relaxed);
-        }
-        drop(self.context.io.write(tier, offset, padded, buf, false).await?);
-        let segment = core.space.tier(tier).segment_at(offset);
-        self.unannounced.wait_for(TierSegment { tier, segment }).await;
-        Ok(written)
-    }
-
-    /// Finds a place; where there is none, asks those who can make room and waits.
-    async fn wait_for_place(
-        &self,
-        padded: usize,
-        name: &BufferName,
-        buffer: &Buffer,
-    ) -> Result<(TierId, u64)> {
-        let core = &self.context.core;
-        let begun = core.runtime.now();
+        let begun = waiting_since.unwrap_or_else(|| core.runtime.now());
         let mut patience = PATIENCE;
         loop {
             let changed = core.space.changed.ticket();
             core.check_poison()?;
-            if let Some(place) = self.place(padded, name, buffer)? {
-                return Ok(place);
+            if let Some((tier, offset)) = self.place(padded, name, buffer)? {
+                return self.write(tier, offset, buf, buffer).await;
+            }
+            if let Some(shard) = self.shard_with_room(padded) {
+                return self.hand_on(shard, begun, buf, buffer, name).await;
             }
             let waited = core.runtime.now().since(begun);
-            if waited >= HOST_FULL_WAIT_MAX
-                && let Some(path) = core.full_host()
-            {
-                let message = format!("the file system of {path} has no space left");
-                return Err(Error::new(ErrorKind::NoSpace, message));
-            }
-            if waited >= ROOM_WAIT_MAX {
-                let message = "no tier has a free segment, and cleaning frees none";
-                return Err(Error::new(ErrorKind::NoSpace, message));
-            }
+            self.check_wait(waited)?;
             if waited >= patience {
                 patience = waited + PATIENCE;
                 core.shards[0].push(Request::MakeRoom).await;
@@ -142,8 +127,84 @@ impl ValueWriter {
         }
     }
 
+    fn check_wait(&self, waited: Duration) -> Result<()> {
+        if waited >= HOST_FULL_WAIT_MAX
+            && let Some(path) = self.context.core.full_host()
+        {
+            fail!(NoSpace, "the file system of {path} has no space left");
+        }
+        if waited >= ROOM_WAIT_MAX {
+            fail!(NoSpace, "no tier has a free segment, and cleaning frees none");
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        tier: TierId,
+        offset: u64,
+        mut buf: AlignedBuf,
+        buffer: &Buffer,
+    ) -> Result<WrittenBytes> {
+        let core = &self.context.core;
+        let len = buffer.stored_len as usize;
+        let padded = len.next_multiple_of(BLOCK);
+        buf.as_mut_slice()[len..padded].fill(0);
+        let written =
+            WrittenBytes::new(&core.space, Location::device(tier, offset), buffer.stored_len);
+        if tier.index() > 0 {
+            core.counters.spills.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(self.context.io.write(tier, offset, padded, buf, false).await?);
+        let segment = core.space.tier(tier).segment_at(offset);
+        self.unannounced.wait_for(TierSegment { tier, segment }).await;
+        Ok(written)
+    }
+
+    /// Another shard whose open segment has room: it comes before any wait, and before any segment
+    /// is sealed that is not full.
+    fn shard_with_room(&self, padded: usize) -> Option<usize> {
+        let mut rooms = self.context.core.open_room.iter().map(|room| room.load(Ordering::Acquire));
+        rooms.position(|room| room >= padded as u64).filter(|shard| *shard != self.context.number)
+    }
+
+    async fn hand_on(
+        &self,
+        shard: usize,
+        begun: Nanos,
+        buf: AlignedBuf,
+        buffer: &Buffer,
+        name: &BufferName,
+    ) -> Result<WrittenBytes> {
+        let (reply, answer) = oneshot();
+        let (buffer, name) = (buffer.clone(), name.clone());
+        let request = WriteRequest { buf, buffer, name, waiting_since: Some(begun), reply };
+        self.context.core.shards[shard].push(Request::Write(request)).await;
+        let ended = |_| Error::new(ErrorKind::Closed, "the shard ended before the write");
+        answer.await.map_err(ended)?
+    }
+
     /// Finds a place on the fastest tier that has one, opening segments as needed.
     fn place(
+        &self,
+        padded: usize,
+        name: &BufferName,
+        buffer: &Buffer,
+    ) -> Result<Option<(TierId, u64)>> {
+        let found = self.find_place(padded, name, buffer);
+        self.tell_room();
+        found
+    }
+
+    /// Tells the other shards what room there is. One that is about to end has none for them.
+    fn tell_room(&self) {
+        let rooms = || self.writers.borrow().iter().map(SegmentWriter::room).max();
+        let room = if self.context.is_stopping() { None } else { rooms() };
+        self.context.core.open_room[self.context.number]
+            .store(room.unwrap_or(0), Ordering::Release);
+    }
+
+    fn find_place(
         &self,
         padded: usize,
         name: &BufferName,
@@ -156,11 +217,12 @@ impl ValueWriter {
             if let Some(offset) = writer.place(padded, &buffers) {
                 return Ok(Some((tier.id, offset)));
             }
-            if tier.free_segments() <= tier.floor(Purpose::Data) as usize {
-                continue;
-            }
+            // It is full, and can be emptied once it is sealed.
             if let Some((at, summary)) = writer.close()? {
                 self.finish_segment(at, summary);
+            }
+            if tier.free_segments() <= tier.floor(Purpose::Data) as usize {
+                continue;
             }
             let wall_clock = self.context.core.runtime.wall_clock_s();
             let Some((at, generation, header)) = writer.open(wall_clock)? else { continue };
@@ -203,12 +265,25 @@ impl ValueWriter {
 
     /// Closes every open segment, for a clean end.
     pub fn seal_all(&self) {
+        self.writers.borrow_mut().iter_mut().for_each(|writer| self.seal(writer));
+        self.tell_room();
+    }
+
+    /// Closes the open segments that nothing has gone to since this was last asked.
+    pub fn seal_idle(&self) {
         for writer in self.writers.borrow_mut().iter_mut() {
-            match writer.close() {
-                Ok(Some((at, summary))) => self.finish_segment(at, summary),
-                Ok(None) => {}
-                Err(error) => self.context.core.counters.note(error.to_string()),
+            if !writer.take_activity() {
+                self.seal(writer);
             }
+        }
+        self.tell_room();
+    }
+
+    fn seal(&self, writer: &mut SegmentWriter) {
+        match writer.close() {
+            Ok(Some((at, summary))) => self.finish_segment(at, summary),
+            Ok(None) => {}
+            Err(error) => self.context.core.counters.note(error.to_string()),
         }
     }
 }
@@ -238,7 +313,7 @@ mod tests {
             value_offset: 0,
             table: false,
         };
-        Request::Write(WriteRequest { buf, buffer, name, reply })
+        Request::Write(WriteRequest { buf, buffer, name, waiting_since: None, reply })
     }
 
     #[test]

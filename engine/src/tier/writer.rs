@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::core::BufferName;
 use crate::error::Result;
 use crate::index::state::Buffer;
-use crate::limits::BLOCK;
+use crate::limits::{BLOCK, KEY_LEN_MAX};
 use crate::log::record::SegmentKind;
 use crate::log::segment::{
     SegmentHeader, SegmentIdentity, SummaryEntry, encode_tail, summary_entry_len, tail_len,
@@ -41,6 +41,7 @@ struct Open {
     used: u64,
     entries: Vec<SummaryEntry<Arc<[u8]>>>,
     summary_len: usize,
+    is_active: bool,
 }
 
 /// See the module.
@@ -77,7 +78,13 @@ impl SegmentWriter {
             wall_clock,
         };
         let offset = self.space.tier(self.tier).offset_of(at.segment);
-        self.open = Some(Open { at, used: BLOCK as u64, entries: Vec::new(), summary_len: 0 });
+        self.open = Some(Open {
+            at,
+            used: BLOCK as u64,
+            entries: Vec::new(),
+            summary_len: 0,
+            is_active: true,
+        });
         Ok(Some((at, identity.generation, PlannedWrite { offset, bytes: header.encode()? })))
     }
 
@@ -121,8 +128,23 @@ impl SegmentWriter {
             });
         }
         open.used += len as u64;
+        open.is_active = true;
         open.summary_len += added;
         Some(start)
+    }
+
+    /// Bytes that one more buffer can have in the open segment; none without one.
+    pub fn room(&self) -> u64 {
+        let size = self.space.tier(self.tier).segment_size;
+        self.open.as_ref().map_or(0, |open| {
+            let entry = summary_entry_len(KEY_LEN_MAX);
+            size.saturating_sub(open.used + tail_len(open.summary_len + entry) as u64)
+        })
+    }
+
+    /// Whether a buffer was placed since this was last asked, or the segment opened.
+    pub fn take_activity(&mut self) -> bool {
+        self.open.as_mut().is_some_and(|open| std::mem::take(&mut open.is_active))
     }
 
     /// Closes the open segment, if there is one: its summary is to be written, then
