@@ -483,8 +483,9 @@ isotherm_status_t isotherm_open(const char *path,
 
 /**
  * Makes everything durable and closes the store, with every bucket, queue, scan and batch of it that
- * is still open. Waits for calls under way. The handle is none from the beginning, also if the flush
- * fails, which the status says. 0 is allowed and does nothing.
+ * is still open. Waits for calls and operations of queues under way: when it returns, no buffer of
+ * theirs is in use. The handle is none from the beginning, also if the flush fails, which the status
+ * says. 0 is allowed and does nothing.
  */
 ISOTHERM_API
 isotherm_status_t isotherm_close(isotherm_store_t store);
@@ -855,9 +856,12 @@ isotherm_status_t isotherm_queue_cancel(isotherm_queue_t queue,
 
 /**
  * Closes a queue: waits for its operations under way, and drops completions not taken. When it
- * returns, no buffer is in use. 0 is allowed and does nothing.
+ * returns ISOTHERM_OK, no buffer is in use. Another answer says nothing of that: where another thread
+ * closes the store or this queue meanwhile, that call is the one to wait for. 0 is allowed and does
+ * nothing.
  */
-ISOTHERM_API isotherm_status_t isotherm_queue_close(isotherm_queue_t queue);
+ISOTHERM_API
+isotherm_status_t isotherm_queue_close(isotherm_queue_t queue);
 
 #ifdef __cplusplus
 }  // extern "C"

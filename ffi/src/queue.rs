@@ -156,7 +156,9 @@ pub extern "C" fn isotherm_queue_cancel(queue: isotherm_queue_t, id: u64) -> iso
 }
 
 /// Closes a queue: waits for its operations under way, and drops completions not taken. When it
-/// returns, no buffer is in use. 0 is allowed and does nothing.
+/// returns ISOTHERM_OK, no buffer is in use. Another answer says nothing of that: where another thread
+/// closes the store or this queue meanwhile, that call is the one to wait for. 0 is allowed and does
+/// nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn isotherm_queue_close(queue: isotherm_queue_t) -> isotherm_status_t {
     closing(queue, || object::close::<Queue>(queue))

@@ -123,8 +123,9 @@ unsafe fn config(options: *const isotherm_open_options_t) -> Result<Config> {
 }
 
 /// Makes everything durable and closes the store, with every bucket, queue, scan and batch of it that
-/// is still open. Waits for calls under way. The handle is none from the beginning, also if the flush
-/// fails, which the status says. 0 is allowed and does nothing.
+/// is still open. Waits for calls and operations of queues under way: when it returns, no buffer of
+/// theirs is in use. The handle is none from the beginning, also if the flush fails, which the status
+/// says. 0 is allowed and does nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn isotherm_close(store: isotherm_store_t) -> isotherm_status_t {
     closing(store, || object::close_store(store))
