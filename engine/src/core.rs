@@ -4,7 +4,7 @@ mod messages;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::buckets::Buckets;
@@ -53,6 +53,8 @@ pub struct Core {
     pub dram: Arc<Dram>,
     /// Buckets by id and name.
     pub buckets: Buckets,
+    /// Queues of callers may have kernel rings of their own: the shards have.
+    pub rings_for_callers: AtomicBool,
     /// One queue per shard; shard 0 owns the log. Empty in a store without devices.
     pub shards: Box<[Mailbox<Request>]>,
     /// Bytes left in the segments that each shard has open: of the roomiest.
@@ -176,6 +178,7 @@ impl Core {
             dram: parts.dram,
             buckets: parts.buckets,
             shards: (0..parts.shards).map(|_| Mailbox::default()).collect(),
+            rings_for_callers: AtomicBool::new(false),
             open_room: (0..parts.shards).map(|_| AtomicU64::new(0)).collect(),
             dirty: (0..parts.shards).map(|_| Default::default()).collect(),
             log,

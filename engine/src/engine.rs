@@ -193,6 +193,7 @@ impl Engine {
         let (Started { handles: shards, io: shard_io }, all_run) =
             start_shards(&core, &chosen, &identity, log);
         let all_run = all_run.and_then(|()| backend::check(config.io, &shard_io));
+        core.rings_for_callers.store(chosen.name == "uring", Ordering::Relaxed);
         let started = all_run.and_then(|()| match config.read_only {
             // It moves buffers, and there is nothing to make room for.
             Some(_) => Ok(None),

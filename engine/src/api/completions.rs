@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::api::operation::Completion;
-use crate::io::wait::WaitList;
+use crate::io::wait::{Ticket, WaitList};
 
 /// See the module.
 #[derive(Default)]
@@ -50,16 +50,29 @@ impl Completions {
         self.running.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Wakes the waiters, if one of them has what it waits for.
-    pub(super) fn wake(&self) {
+    /// Wakes the waiters, if one of them has what it waits for. Returns whether one has.
+    pub(super) fn wake(&self) -> bool {
         if self.waiters.load(Ordering::SeqCst) == 0 {
-            return;
+            return false;
         }
         let met = {
             let inner = self.inner.lock();
             inner.wanted.iter().any(|wanted| self.has(&inner, *wanted))
         };
         if met {
+            self.changed.wake_all();
+        }
+        met
+    }
+
+    /// A change of what waiters look at; to be taken before the look.
+    pub(super) fn changed(&self) -> Ticket<'_> {
+        self.changed.ticket()
+    }
+
+    /// Makes those who wait look again, but for so many of them, whom the caller answers for.
+    pub(super) fn stir(&self, awake: usize) {
+        if self.waiters.load(Ordering::SeqCst) > awake {
             self.changed.wake_all();
         }
     }
@@ -85,7 +98,13 @@ impl Completions {
         }
     }
 
-    fn take_if(&self, min: usize, max: usize, into: &mut Vec<Completion>) -> Option<usize> {
+    /// Appends at most `max` to `into` if there are `min`, or none is under way any more.
+    pub(super) fn take_if(
+        &self,
+        min: usize,
+        max: usize,
+        into: &mut Vec<Completion>,
+    ) -> Option<usize> {
         let mut inner = self.inner.lock();
         self.has(&inner, min).then(|| inner.take(max, into))
     }
@@ -105,13 +124,13 @@ impl Inner {
 }
 
 /// Somebody who waits for so many completions.
-struct Waiter<'a> {
+pub(super) struct Waiter<'a> {
     completions: &'a Completions,
     wanted: usize,
 }
 
 impl<'a> Waiter<'a> {
-    fn new(completions: &'a Completions, wanted: usize) -> Waiter<'a> {
+    pub(super) fn new(completions: &'a Completions, wanted: usize) -> Waiter<'a> {
         completions.inner.lock().wanted.push(wanted);
         completions.waiters.fetch_add(1, Ordering::SeqCst);
         Waiter { completions, wanted }

@@ -1,5 +1,7 @@
 //! Gets: what DRAM answers on the calling thread, and what is read.
 
+use std::time::Duration;
+
 use crate::api::bucket::{Bucket, SAMPLE};
 use crate::api::change;
 use crate::api::held;
@@ -119,7 +121,7 @@ impl Bucket {
         let range = offset.min(value_len)..end.min(value_len);
         let copied = (range.end - range.start) as usize;
         read::read_held(&self.core, &self.state, &held, range, &mut dst[..copied], reader).await?;
-        self.count_miss(copied, start);
+        self.count_miss(copied, self.core.runtime.now().since(start));
         Ok(Got { copied, value_len })
     }
 
@@ -186,14 +188,14 @@ impl Bucket {
         self.core.counters.get.record_for(SAMPLE, self.core.runtime.now().since(start));
     }
 
-    fn count_miss(&self, bytes: usize, start: Nanos) {
+    pub(super) fn count_miss(&self, bytes: usize, took: Duration) {
         let counters = &self.core.counters;
         if counters.dram_misses.is_sampled(SAMPLE) {
             // What was read has filled DRAM, perhaps above its watermark.
             self.core.organizer.kick();
         }
         counters.dram_misses.count(bytes as u64);
-        counters.get.record(self.core.runtime.now().since(start));
+        counters.get.record(took);
     }
 }
 

@@ -50,7 +50,8 @@ pub fn hold_in(
     key: &[u8],
     range: Range<u64>,
 ) -> Option<Held> {
-    let now = core.runtime.now();
+    // Heat decays over seconds, and the exact clock would wait for the loads of the lookup.
+    let now = core.runtime.recent();
     let (key, state) = {
         let entry = stripe.get(hash, bucket.id, key).filter(|entry| entry.visible.exists())?;
         entry.heat = entry.heat.touched(now);
@@ -111,12 +112,17 @@ impl Held {
         range: &Range<u64>,
         reader: Reader<'_>,
     ) -> Result<View<'_>> {
-        Ok(View::of_memory(match &self.state.value {
-            Value::Absent | Value::Zeros => Cow::Borrowed(&[]),
-            Value::Lone(buffer) => Cow::Owned(vec![whole(buffer)]),
-            Value::Mapped(map) => Cow::Borrowed(map.extents()),
-            Value::Paged(map) => return load::view(core, map, range, reader).await,
-        }))
+        match &self.state.value {
+            Value::Paged(map) => load::view(core, map, range, reader).await,
+            Value::Absent | Value::Zeros => Ok(View::of_memory(Cow::Borrowed(&[]))),
+            Value::Lone(buffer) => Ok(View::of_memory(Cow::Owned(vec![whole(buffer)]))),
+            Value::Mapped(map) => Ok(View::of_memory(Cow::Borrowed(map.extents()))),
+        }
+    }
+
+    /// The version's map, where it is one buffer.
+    pub(super) fn view_of_lone(&self) -> Option<View<'_>> {
+        self.state.lone().map(|buffer| View::of_memory(Cow::Owned(vec![whole(buffer)])))
     }
 
     /// Lets go of slots whose bytes a device has too, so that a version may be held for long.

@@ -21,6 +21,7 @@ pub mod change;
 mod completions;
 mod copy;
 pub mod crowded;
+mod direct;
 pub mod edit;
 mod facts;
 mod future;

@@ -1,28 +1,31 @@
 //! A queue of asynchronous operations: submit from any thread, take completions on any thread, no
 //! executor required.
 //!
-//! What DRAM answers is done while it is submitted. Everything else runs on a shard, whose ring
-//! keeps thousands of reads in flight; so an operation goes on, and ends, whether or not anybody
-//! waits for it.
+//! What DRAM answers is done while it is submitted. A cold get of one buffer is a read in the queue's
+//! own ring, which those look after who wait for completions or take them. Everything else runs on a
+//! shard, whose ring keeps thousands of reads in flight, and ends whether or not anybody waits for it.
 
 use std::fmt;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
-use crate::api::completions::Completions;
+use crate::api::completions::{Completions, Waiter};
+use crate::api::direct::Direct;
 use crate::api::future;
-use crate::api::operation::{Completion, Done, OpId, OpMemory, Operation};
+use crate::api::operation::{Action, Completion, Done, OpId, OpMemory, Operation};
 use crate::api::read::Reader;
 use crate::api::serve;
 use crate::core::{Core, Request};
 use crate::error::{Error, ErrorKind, Result, fail};
+use crate::io::Wait;
 use crate::io::exec::LocalFuture;
+use crate::io::runtime::Nanos;
 use crate::io::wait::Sender;
 use crate::limits::QUEUE_DEPTH_MAX;
 use crate::shard::{ShardContext, Wakes};
@@ -46,6 +49,8 @@ pub(super) struct Shared {
     waiting: Mutex<HashMap<OpId, bool, Xxh3DefaultBuilder>>,
     /// A shard will wake the waiters at the end of its turn.
     will_wake: AtomicBool,
+    /// Made with the first operation that can use it; none where there is no io_uring.
+    direct: OnceLock<Option<Direct>>,
 }
 
 /// The duty to complete one operation. Dropped without that, it completes it as `Closed`.
@@ -80,6 +85,7 @@ impl Queue {
             completions: Completions::default(),
             waiting: Mutex::default(),
             will_wake: AtomicBool::new(false),
+            direct: OnceLock::new(),
         };
         Ok(Queue { shared: Arc::new(shared) })
     }
@@ -99,8 +105,7 @@ impl Queue {
         let duty = self.shared.duty(&operation, None);
         let id = duty.id;
         if let Begun::OnShard(shard, task) = begin(operation, duty) {
-            let core = &self.shared.core;
-            core.runtime.block_on(core.shards[shard].push(task));
+            self.shared.push(shard, task);
         }
         Ok(id)
     }
@@ -124,12 +129,50 @@ impl Queue {
         into: &mut Vec<Completion>,
     ) -> usize {
         let runtime = &self.shared.core.runtime;
-        let Some(timeout) = timeout else {
+        let deadline = timeout.map(|timeout| runtime.now().after(timeout));
+        if self.shared.direct().is_some() {
+            return self.wait_driving(min, max, deadline, into);
+        }
+        let Some(deadline) = deadline else {
             return runtime.block_on(self.wait_async(min, max, into));
         };
-        let deadline = runtime.now().after(timeout);
         let waited = runtime.block_on_until(deadline, self.wait_async(min, max, into));
         waited.unwrap_or_else(|| self.take(max, into))
+    }
+
+    /// [`wait`](Self::wait), with an eye on the queue's own ring.
+    fn wait_driving(
+        &self,
+        min: usize,
+        max: usize,
+        deadline: Option<Nanos>,
+        into: &mut Vec<Completion>,
+    ) -> usize {
+        let Shared { core, completions, .. } = &*self.shared;
+        let min = min.min(max);
+        if let Some(count) = completions.take_if(min, max, into) {
+            return self.taken(count);
+        }
+        let _waiter = Waiter::new(completions, min);
+        let count = loop {
+            let changed = completions.changed();
+            if let Some(count) = completions.take_if(min, max, into) {
+                break count;
+            }
+            if deadline.is_some_and(|deadline| core.runtime.now() >= deadline) {
+                break completions.take(max, into);
+            }
+            if self.shared.drive(Wait::Until(deadline)) {
+                continue;
+            }
+            match deadline {
+                Some(deadline) => drop(core.runtime.block_on_until(deadline, changed)),
+                None => core.runtime.block_on(changed),
+            }
+        };
+        // Who waits yet may have to look after the ring from now on.
+        completions.stir(1);
+        self.taken(count)
     }
 
     /// [`wait`](Self::wait), asynchronous. Given up, it has taken nothing.
@@ -141,6 +184,7 @@ impl Queue {
 
     /// Takes at most `max` completions without waiting. Returns how many.
     pub fn take(&self, max: usize, into: &mut Vec<Completion>) -> usize {
+        self.shared.drive(Wait::No);
         let count = self.shared.completions.take(max, into);
         self.taken(count)
     }
@@ -163,6 +207,54 @@ impl Queue {
 }
 
 impl Shared {
+    /// The queue's own ring, if it has one by now.
+    fn direct(&self) -> Option<&Direct> {
+        self.direct.get().and_then(Option::as_ref)
+    }
+
+    /// Starts a get in the queue's own ring, or hands it back.
+    fn start_direct(
+        self: &Arc<Self>,
+        operation: Operation,
+        duty: Duty,
+    ) -> Option<(Operation, Duty)> {
+        let is_get = matches!(operation.action, Action::Get | Action::GetAt(_));
+        // A future has nobody who looks after the ring.
+        if !is_get || duty.reply.is_some() {
+            return Some((operation, duty));
+        }
+        match self.direct.get_or_init(|| Direct::new(&self.core, self.depth)) {
+            Some(direct) => {
+                let back = direct.start(&self.core, operation, duty);
+                if back.is_none() {
+                    // Somebody who waits elsewhere has to look after the ring.
+                    self.completions.stir(0);
+                }
+                back
+            }
+            None => Some((operation, duty)),
+        }
+    }
+
+    /// Looks after the queue's own ring. False if there is nothing to look after, or another thread
+    /// does.
+    fn drive(&self, wait: Wait) -> bool {
+        let Some(for_shards) = self.direct().and_then(|direct| direct.drive(&self.core, wait))
+        else {
+            return false;
+        };
+        for (operation, duty) in for_shards {
+            let (shard, task) = on_shard(&self.core, operation, duty);
+            self.push(shard, task);
+        }
+        self.wake();
+        true
+    }
+
+    fn push(&self, shard: usize, task: Request) {
+        self.core.runtime.block_on(self.core.shards[shard].push(task));
+    }
+
     /// Counts one more operation, if there is room for it. A [`duty`](Self::duty) must follow.
     pub(super) fn enter(&self) -> Result<()> {
         if self.outstanding.fetch_add(1, Ordering::AcqRel) >= self.depth {
@@ -204,7 +296,7 @@ impl Shared {
 }
 
 /// Does what can be done at once.
-pub(super) fn begin(mut operation: Operation, mut duty: Duty) -> Begun {
+pub(super) fn begin(mut operation: Operation, duty: Duty) -> Begun {
     let core = duty.shared.core.clone();
     if !Arc::ptr_eq(&core, operation.bucket.core()) {
         let message = "the bucket is of another store than the queue";
@@ -222,10 +314,20 @@ pub(super) fn begin(mut operation: Operation, mut duty: Duty) -> Begun {
         duty.complete(operation.memory, result);
         return Begun::Ended;
     }
+    let shared = duty.shared.clone();
+    let Some((operation, duty)) = shared.start_direct(operation, duty) else {
+        return Begun::Ended;
+    };
+    let (shard, task) = on_shard(&core, operation, duty);
+    Begun::OnShard(shard, task)
+}
+
+/// The shard for an operation, and what it is to do.
+fn on_shard(core: &Core, operation: Operation, mut duty: Duty) -> (usize, Request) {
     let shard = core.shard_of(core.index.hash(operation.bucket.id(), &operation.key));
     duty.wait_for_turn();
     let task = move |context| serve_boxed(context, operation, duty);
-    Begun::OnShard(shard, Request::Run(Box::new(task)))
+    (shard, Request::Run(Box::new(task)))
 }
 
 fn serve_boxed(
@@ -240,6 +342,7 @@ impl Drop for Queue {
     /// The memory of operations under way is in use until they end.
     fn drop(&mut self) {
         self.shared.dropped.store(true, Ordering::SeqCst);
+        while self.shared.drive(Wait::Until(None)) {}
         let mut none = Vec::new();
         let all_ended = self.shared.completions.wait(usize::MAX, 0, &mut none);
         self.shared.core.runtime.block_on(all_ended);
@@ -295,6 +398,11 @@ impl Duty {
         self.shared.wake();
     }
 
+    /// Ends the operation. Whoever calls it owes a wake of those who wait.
+    pub(super) fn complete_unannounced(mut self, memory: OpMemory, result: Result<Done>) {
+        self.deliver(memory, result);
+    }
+
     /// Ends the operation on a shard, which wakes waiters at the end of its turn.
     pub(super) fn complete_on(
         mut self,
@@ -324,7 +432,11 @@ impl Wakes for Shared {
     fn wake(&self) {
         // Before the look at who waits: what ends after it is for the next wake.
         self.will_wake.store(false, Ordering::SeqCst);
-        self.completions.wake();
+        if self.completions.wake()
+            && let Some(direct) = self.direct()
+        {
+            direct.ring_bell();
+        }
     }
 }
 

@@ -75,17 +75,17 @@ pub async fn read_blocks(
 }
 
 /// The device bytes of whole check blocks that cover a slice of a buffer.
-struct DeviceRange {
-    tier: TierId,
+pub(super) struct DeviceRange {
+    pub(super) tier: TierId,
     /// Aligned to the block.
-    offset: u64,
-    len: usize,
+    pub(super) offset: u64,
+    pub(super) len: usize,
     /// The first check block, and where it begins in the range.
     first_check: usize,
     skip: usize,
 }
 
-fn device_range(buffer: &Buffer, from: u32, len: u32) -> Result<DeviceRange> {
+pub(super) fn device_range(buffer: &Buffer, from: u32, len: u32) -> Result<DeviceRange> {
     let Place::Device { tier, offset } = buffer.location.place() else {
         fail!(Internal, "dirty buffer {} is not resident", buffer.id.0);
     };
@@ -104,7 +104,7 @@ fn device_range(buffer: &Buffer, from: u32, len: u32) -> Result<DeviceRange> {
 }
 
 /// Checks the blocks of a device range and copies the slice out of them.
-fn verify_and_copy(
+pub(super) fn verify_and_copy(
     buffer: &Buffer,
     range: &DeviceRange,
     bytes: &[u8],
@@ -425,7 +425,7 @@ async fn finish_window(
     Ok(())
 }
 
-fn note_cold(core: &Core, held: &Held, tier: TierId) {
+pub(super) fn note_cold(core: &Core, held: &Held, tier: TierId) {
     if tier.index() > 0 {
         core.organizer.hint_promotion(held.hash);
     }
@@ -446,7 +446,7 @@ fn corrupt(core: &Core, bucket: &BucketState, held: &Held, buffer: &Buffer, bloc
 
 /// Puts buffers that were read whole into DRAM, if there is room and the version is still the
 /// visible one. Never waits.
-fn admit(
+pub(super) fn admit(
     core: &Core,
     bucket: &BucketState,
     held: &Held,

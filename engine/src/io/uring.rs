@@ -16,7 +16,7 @@ use crate::io::transfer::Direction;
 use crate::io::uring_bell::EventBell;
 use crate::io::uring_enter::{Failure, judge};
 use crate::io::uring_op::{InFlight, Work, in_flight};
-use crate::io::uring_setup::{self, Unavailable};
+use crate::io::uring_setup::{self, Made, Unavailable};
 use crate::io::{Devices, Doorbell, IoDone, IoOp, Ring, Token, Wait};
 use crate::limits::{IO_RETRIES_MAX, SUBMIT_BATCH};
 
@@ -63,6 +63,20 @@ struct Slot {
 impl UringRing {
     /// A ring for up to `depth` operations in the kernel at a time.
     pub fn new(devices: Devices, depth: u32, runtime: Runtime) -> io::Result<UringRing> {
+        UringRing::on(devices, depth, runtime, uring_setup::make)
+    }
+
+    /// A ring that several threads use, one at a time.
+    pub fn shared(devices: Devices, depth: u32, runtime: Runtime) -> io::Result<UringRing> {
+        UringRing::on(devices, depth, runtime, uring_setup::make_shared)
+    }
+
+    fn on(
+        devices: Devices,
+        depth: u32,
+        runtime: Runtime,
+        make: impl FnOnce(u32) -> io::Result<Made>,
+    ) -> io::Result<UringRing> {
         for device in devices.iter() {
             if device.descriptor().is_none() {
                 let message = format!("{} has no descriptor", device.path().display());
@@ -71,7 +85,7 @@ impl UringRing {
         }
         let depth = depth.max(1);
         // One entry per slot and one for the doorbell: so the queue is never full.
-        let made = uring_setup::make(depth.saturating_add(1))?;
+        let made = make(depth.saturating_add(1))?;
         let depth = depth.min(made.ring.params().sq_entries() - 1);
         let mut ring = UringRing {
             ring: made.ring,
@@ -98,6 +112,16 @@ impl UringRing {
     /// The flags that the kernel refused.
     pub fn refused_flags(&self) -> &[&'static str] {
         &self.refused
+    }
+
+    /// Submits what is queued if fewer operations than make a batch are with the kernel: it shall not
+    /// be idle until somebody looks at the ring.
+    pub fn keep_busy(&mut self) {
+        if self.unsubmitted > 0
+            && self.occupied() - self.unsubmitted.min(self.occupied()) < SUBMIT_BATCH
+        {
+            self.poll_kernel();
+        }
     }
 
     fn start(&mut self, op: InFlight) {

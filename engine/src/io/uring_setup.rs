@@ -37,7 +37,16 @@ impl Flag {
 /// Makes a ring. Flags are dropped one at a time while the kernel answers EINVAL, the youngest
 /// first: a kernel that knows one of them knows all that follow it.
 pub(crate) fn make(entries: u32) -> io::Result<Made> {
-    let mut flags = vec![Flag::Clamp, Flag::SubmitAll, Flag::SingleIssuer, Flag::DeferTaskrun];
+    make_with(entries, vec![Flag::Clamp, Flag::SubmitAll, Flag::SingleIssuer, Flag::DeferTaskrun])
+}
+
+/// The same for a ring that several threads use, one at a time. The kernel completes what one of them
+/// has submitted also while that one is elsewhere.
+pub(crate) fn make_shared(entries: u32) -> io::Result<Made> {
+    make_with(entries, vec![Flag::Clamp, Flag::SubmitAll])
+}
+
+fn make_with(entries: u32, mut flags: Vec<Flag>) -> io::Result<Made> {
     let mut refused = Vec::new();
     loop {
         match build(entries, &flags) {
