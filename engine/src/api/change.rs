@@ -40,8 +40,10 @@ use crate::usage::Hold;
 const WRITTEN_COPY_MAX: usize = 64 << 10;
 /// Extents below which a whole map is logged rather than a difference.
 const SPLICE_EXTENTS_MIN: usize = 16;
-/// Pieces of one change on their way to the devices at a time.
+/// Pieces of one value on their way to the devices at a time, and their bytes. More than 4 MiB only
+/// queue up: on the measured NVMe devices writes of 1 MiB are a seventh slower at depth 8 than at 4.
 const PIECES_IN_FLIGHT: usize = 16;
+const BYTES_IN_FLIGHT: usize = 4 << 20;
 
 /// A key that this operation alone may change.
 pub(super) struct Claim<'a> {
@@ -468,7 +470,7 @@ pub(super) async fn write_pieces(
     let mut result = Ok(());
     let table = table || data.len() > buffer_size as usize;
     for (value_offset, piece) in pieces(offset, data.len(), buffer_size) {
-        if started.len() == PIECES_IN_FLIGHT {
+        if is_enough(started.iter()) {
             result = finish_one(&mut started, draft).await;
             if result.is_err() {
                 break;
@@ -489,6 +491,12 @@ pub(super) async fn write_pieces(
         result = result.and(finish_one(&mut started, draft).await);
     }
     result
+}
+
+/// Whether so many pieces are on their way that one must land before the next begins.
+pub(super) fn is_enough<'a>(started: impl ExactSizeIterator<Item = &'a Started>) -> bool {
+    started.len() >= PIECES_IN_FLIGHT
+        || started.map(|piece| piece.buffer.stored_len as usize).sum::<usize>() >= BYTES_IN_FLIGHT
 }
 
 async fn finish_one(

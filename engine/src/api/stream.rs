@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 
 use crate::api::admission::{Reservation, room_for};
 use crate::api::bucket::{Bucket, PutOptions};
-use crate::api::change::{Draft, Started, claim, log, send_off};
+use crate::api::change::{Draft, Started, claim, is_enough, log, send_off};
 use crate::api::edit::Edit;
 use crate::api::paged::pages_footprint;
 use crate::api::read::Reader;
@@ -26,9 +26,6 @@ use crate::limits::VALUE_LEN_MAX;
 use crate::paging::write::{Author, Material, Written, write_pages};
 use crate::tier::space::footprint;
 use crate::types::{Durability, Version};
-
-/// Buffers of one writer on their way to the devices at a time.
-const BUFFERS_IN_FLIGHT: usize = 8;
 
 /// Writes one value from its beginning to its end. Dropping it without a commit leaves the store
 /// as it was.
@@ -196,7 +193,7 @@ impl BlobWriter {
     /// Sends the next buffer off.
     async fn send(&mut self, core: &Arc<Core>, bytes: &[u8]) -> Result<()> {
         let _index_room = room_for(core, &self.key, bytes.len(), self.buffer_size as u32)?;
-        if self.sent.in_flight.len() == BUFFERS_IN_FLIGHT {
+        if is_enough(self.sent.in_flight.iter().map(|(_, started)| started)) {
             self.land_one(core).await?;
         }
         let room = self.room_for(core, footprint(bytes.len() as u32)).await?;
