@@ -200,7 +200,7 @@ fn writers_and_readers_left_open_hinder_no_destroy_and_no_close() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let (bucket, doomed) = (store.bucket("b").unwrap(), store.bucket("doomed").unwrap());
-    bucket.put(b"k", &pattern(1, 12 << 20)).unwrap();
+    bucket.put(b"k", &pattern(1, 10 << 20)).unwrap();
     let mut late = doomed.writer(b"k", PutOptions::default()).unwrap();
     late.append(&pattern(2, 20 * BUFFER)).unwrap();
     store.destroy_bucket("doomed").unwrap();
@@ -216,7 +216,7 @@ fn writers_and_readers_left_open_hinder_no_destroy_and_no_close() {
     drop(store);
     let store = open(dir.path());
     let bucket = store.open_bucket("b").unwrap();
-    assert!(read(&bucket, b"k") == pattern(1, 12 << 20) && !bucket.exists(b"w").unwrap());
+    assert!(read(&bucket, b"k") == pattern(1, 10 << 20) && !bucket.exists(b"w").unwrap());
 }
 
 #[test]
