@@ -178,6 +178,10 @@ impl Queue {
     /// [`wait`](Self::wait), asynchronous. Given up, it has taken nothing.
     #[doc(hidden)]
     pub async fn wait_async(&self, min: usize, max: usize, into: &mut Vec<Completion>) -> usize {
+        // The ring has nobody else to look after it, and no waker: it is waited for right here.
+        if self.shared.direct().is_some() {
+            return self.wait_driving(min, max, None, into);
+        }
         let count = self.shared.completions.wait(min.min(max), max, into).await;
         self.taken(count)
     }
