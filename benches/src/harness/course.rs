@@ -126,7 +126,7 @@ impl Permutation {
     /// Each step can be undone, so no two numbers are mixed to one.
     fn mix(&self, number: u64) -> u64 {
         self.keys.iter().fold(number, |number, key| {
-            let number = (number ^ key).wrapping_mul(0x9E37_79B9_7F4A_7C15 | 1) & self.mask;
+            let number = (number ^ key).wrapping_mul(0x9E37_79B9_7F4A_7C15) & self.mask;
             number ^ (number >> self.shift)
         })
     }
