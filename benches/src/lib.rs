@@ -2,10 +2,12 @@
 //!
 //! `isotherm-table` makes the README's table: interleaved rounds, medians with their range, ratios
 //! inside one section only, CPU per operation. The criterion benches look closer at memory.
+//! `isotherm-bench` ([`harness`]) puts on any load that fio's words describe.
 
 pub mod arguments;
 pub mod drive;
 pub mod fio;
+pub mod harness;
 pub mod memory;
 pub mod picks;
 pub mod raw_log;

@@ -93,6 +93,12 @@ pub fn fill(value: &mut [u8], seed: u64) {
     }
 }
 
+/// Whether a value is what [`fill`] makes of a seed.
+pub fn is_filled(value: &[u8], seed: u64) -> bool {
+    let mut random = Random::new(seed);
+    value.chunks(8).all(|chunk| *chunk == random.draw().to_le_bytes()[..chunk.len()])
+}
+
 /// Marks a value as that of a key. A value has at least 8 bytes.
 #[inline]
 pub fn stamp(value: &mut [u8], number: u32) {
@@ -118,6 +124,15 @@ mod tests {
         let top: u32 = counts[..1000].iter().sum();
         let part = f64::from(top) / picks.as_slice().len() as f64;
         assert!((0.5..0.7).contains(&part), "{part}");
+    }
+
+    #[test]
+    fn a_filled_value_is_known_by_its_seed_down_to_the_last_byte() {
+        let mut value = vec![0; 100_003];
+        fill(&mut value, 7);
+        assert!(is_filled(&value, 7) && !is_filled(&value, 8));
+        value[100_002] ^= 1;
+        assert!(!is_filled(&value, 7));
     }
 
     #[test]

@@ -5,16 +5,45 @@ use std::time::Duration;
 
 use crate::Outcome;
 
+/// What a process has used of the processors, all its threads together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CpuTimes {
+    /// In the program itself.
+    pub user: Duration,
+    /// In the kernel, for it.
+    pub system: Duration,
+}
+
+impl CpuTimes {
+    /// Of this process so far.
+    pub fn now() -> CpuTimes {
+        // SAFETY: `rusage` is plain data for which zeros are valid.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: `usage` is a writable `rusage`.
+        unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+        let of = |time: libc::timeval| {
+            Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+        };
+        CpuTimes { user: of(usage.ru_utime), system: of(usage.ru_stime) }
+    }
+
+    /// What has been used since an earlier look.
+    pub fn since(self, earlier: CpuTimes) -> CpuTimes {
+        CpuTimes {
+            user: self.user.saturating_sub(earlier.user),
+            system: self.system.saturating_sub(earlier.system),
+        }
+    }
+
+    /// Both.
+    pub fn total(self) -> Duration {
+        self.user + self.system
+    }
+}
+
 /// User and system time of this process so far, all its threads together.
 pub fn cpu_time() -> Duration {
-    // SAFETY: `rusage` is plain data for which zeros are valid.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `usage` is a writable `rusage`.
-    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
-    let of = |time: libc::timeval| {
-        Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
-    };
-    of(usage.ru_utime) + of(usage.ru_stime)
+    CpuTimes::now().total()
 }
 
 /// Resident memory of this process now, and the most it ever was, in bytes.

@@ -13,29 +13,29 @@
 // The names are those of C.
 #![allow(non_camel_case_types)]
 
-mod entry;
+pub mod entry;
 mod fork;
 mod handle;
-mod memory;
+pub mod memory;
 mod object;
-mod options;
+pub mod options;
 
-mod status;
-mod version;
+pub mod status;
+pub mod version;
 
-mod store;
+pub mod store;
 
-mod bucket;
+pub mod bucket;
 
-mod change;
-mod get;
+pub mod change;
+pub mod get;
 
 mod scan;
 
 mod batch;
 mod many;
 
-mod operation;
-mod queue;
+pub mod operation;
+pub mod queue;
 
 const _: () = assert!(size_of::<usize>() == 8, "lengths in the interface are 64 bits wide");
