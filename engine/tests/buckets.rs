@@ -145,6 +145,25 @@ fn every_kind_of_growth_beyond_a_quota_is_refused_at_every_level() {
 }
 
 #[test]
+fn a_change_that_wants_a_blob_says_that_there_is_none_however_full_the_bucket() {
+    let place = tempfile::tempdir().unwrap();
+    let store = open(&place);
+    let bucket = store.create_bucket("b", limits(10, 1)).unwrap();
+    bucket.put(b"k", &[1; 10]).unwrap();
+    for level in LEVELS {
+        let changes = AttributeChanges::new().set("a", 1);
+        let refused = [
+            bucket.truncate_with(b"none", 5, level.into()).map(drop),
+            bucket.delete_with(b"none", level.into()),
+            bucket.set_attributes_with(b"none", &changes, level.into()).map(drop),
+        ];
+        for result in refused {
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::NotFound, "{level:?}");
+        }
+    }
+}
+
+#[test]
 fn a_batch_counts_as_a_whole_and_is_refused_as_a_whole() {
     let place = tempfile::tempdir().unwrap();
     let store = open(&place);

@@ -16,6 +16,8 @@ impl Claim<'_> {
     pub(super) fn set_aside(&mut self, edit: Edit<'_>) -> Result<()> {
         let len_after = match edit {
             Edit::Delete => None,
+            // It will be refused for that, whatever the quota.
+            _ if edit.wants_blob() && !self.before.exists() => None,
             _ => Some(edit.effect(self.before.len)?.1),
         };
         self.set_aside_len(len_after)
