@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use isotherm::config::{Config, Tier};
-use isotherm::{Bucket, Completion, ErrorKind, OpMemory, Operation, Queue, Store};
+use isotherm::{Bucket, Completion, Durability, ErrorKind, OpMemory, Operation, Queue, Store};
 
 const BLOBS: u64 = 3000;
 const LEN: usize = 4096;
@@ -190,5 +190,29 @@ fn a_queue_is_dropped_and_a_store_closed_with_reads_under_way() {
         }
         drop(queue);
         store.close().unwrap();
+    }
+}
+
+#[test]
+fn one_who_waits_before_the_first_cold_get_is_submitted_reads_it() {
+    let (_place, store, bucket) = cold();
+    for number in 0..200 {
+        // Each has no ring before its first cold get.
+        let queue = store.queue(4).unwrap();
+        let put = Operation::put(&bucket, b"put", vec![7; 100]).with(Durability::Durable.into());
+        queue.submit(put.tagged(u64::MAX)).unwrap();
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                let mut ended = Vec::new();
+                queue.wait(2, 2, None, &mut ended);
+                ended
+            });
+            thread::sleep(Duration::from_micros(number % 20 * 20));
+            queue.submit(get(&bucket, number)).unwrap();
+            let mut ended = waiter.join().unwrap();
+            ended.extend(drain(&queue));
+            assert_eq!(ended.len(), 2);
+            ended.iter().filter(|ended| ended.user_data != u64::MAX).for_each(check);
+        });
     }
 }

@@ -13,13 +13,12 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
-use crate::api::get;
 use crate::api::held::{self, Cold, Held};
-use crate::api::operation::{Action, Done, OpMemory, Operation};
+use crate::api::operation::Operation;
 use crate::api::queue::Duty;
-use crate::api::read::{DeviceRange, admit, device_range, note_cold, verify_and_copy};
+use crate::api::read::{DeviceRange, Got, RingRead, admit};
+use crate::api::serve::{self, got_by};
 use crate::core::Core;
-use crate::index::state::Buffer;
 use crate::io::buffer::AlignedBuf;
 use crate::io::gate::Permit;
 use crate::io::runtime::Nanos;
@@ -54,9 +53,9 @@ struct Plan {
     held: Held,
     /// The piece of the caller's memory, and what goes there.
     cold: Cold,
-    buffer: Buffer,
-    range: DeviceRange,
-    /// Bytes of the value that the caller gets.
+    read: RingRead,
+    /// Where in the value the get begins, and how many bytes the caller gets.
+    offset: u64,
     copied: usize,
     begun: Nanos,
     _permit: Permit,
@@ -86,9 +85,8 @@ impl Direct {
         // Another thread looks after the ring, perhaps for long.
         let Some(mut inner) = self.inner.try_lock() else { return Some((operation, duty)) };
         let Some(plan) = Plan::of(core, &mut operation) else { return Some((operation, duty)) };
-        let DeviceRange { tier, offset, len, .. } = plan.range;
+        let DeviceRange { tier, offset, len, .. } = plan.read.range;
         let buf = core.pool.try_get(len).unwrap_or_else(|| AlignedBuf::alloc(len));
-        note_cold(core, &plan.held, tier);
         let number = inner.next;
         inner.next += 1;
         inner.reads.insert(number, Read { operation, duty, plan });
@@ -126,26 +124,26 @@ impl Read {
     /// Verifies what was read, copies it out and completes the operation; else hands it back.
     fn finish(self, core: &Core, io: IoDone) -> Option<(Operation, Duty)> {
         let Read { mut operation, duty, plan } = self;
-        core.space.tier(plan.range.tier).counters.count_read(plan.range.len);
+        core.space.tier(plan.read.range.tier).counters.count_read(plan.read.range.len);
         let took = core.runtime.now().since(plan.begun);
         core.counters.device_read.record(took);
         let dst = &mut operation.memory.as_mut_slice()[..plan.copied];
+        let target = &mut dst[plan.cold.target.clone()];
         let is_good = match (io.result, io.buf) {
-            (Ok(()), Some(bytes)) => plan.copy_out(&bytes.as_slice()[..plan.range.len], dst),
+            (Ok(()), Some(bytes)) => plan.read.copy_out(&bytes, target).is_ok(),
             _ => false,
         };
         if !is_good {
             // A shard reads it again before it is called corrupt.
             return Some((operation, duty));
         }
-        let Plan { held, cold, copied, .. } = plan;
+        let Plan { held, cold, offset, copied, .. } = plan;
         if let Some(view) = held.view_of_lone() {
             admit(core, operation.bucket.state(), &held, &view, &[cold], dst);
         }
         operation.bucket.count_miss(copied, took);
-        let offset = if let Action::GetAt(offset) = operation.action { offset } else { 0 };
-        let done = Done { bytes: copied, offset, value_len: held.state.len, version: None };
-        duty.complete_unannounced(operation.memory, Ok(done));
+        let got = Got { copied, value_len: held.state.len };
+        duty.complete_unannounced(operation.memory, Ok(got_by(offset, got)));
         None
     }
 }
@@ -156,39 +154,20 @@ impl Plan {
         let begun = core.runtime.now();
         core.check_open().ok()?;
         let Operation { bucket, key, action, memory, .. } = operation;
-        let (offset, whole) = match action {
-            Action::Get => (0, true),
-            Action::GetAt(offset) => (*offset, false),
-            _ => return None,
-        };
-        let grows = whole && matches!(memory, OpMemory::Owned(_));
-        let room = memory.as_mut_slice().len() as u64;
-        let end = if grows { u64::MAX } else { offset.saturating_add(room) };
+        let (offset, target) = serve::target(action, memory)?;
+        let end = target.end(offset);
         let held = held::hold(core, bucket.state(), key, offset..end)?;
-        let value_len = held.state.len;
         let view = held.view_of_lone()?;
-        if let (true, OpMemory::Owned(value)) = (grows, &mut *memory) {
-            get::resize(core, value, value_len).ok()?;
-        } else if whole && value_len > room {
-            return None;
-        }
+        let value_len = held.state.len;
         let range = offset.min(value_len)..end.min(value_len);
         let copied = (range.end - range.start) as usize;
-        let dst = &mut memory.as_mut_slice()[..copied];
+        let dst = &mut target.fit(core, value_len).ok()?[..copied];
         let mut cold = held.copy_resident(&view, range, dst);
         let only = cold.pop().filter(|_| cold.is_empty())?;
-        let (buffer, _) = held.locate(core, &view, &only.extent).ok()?;
-        let range = device_range(&buffer, only.extent.buffer_offset, only.extent.len).ok()?;
-        core.space.tier(range.tier).check_there().ok()?;
-        let permit = core.reads.try_take(range.len)?;
+        let read = RingRead::of(core, &held, &view, &only).ok()?;
+        core.space.tier(read.range.tier).check_there().ok()?;
+        let permit = core.reads.try_take(read.range.len)?;
         drop(view);
-        Some(Plan { held, cold: only, buffer, range, copied, begun, _permit: permit })
-    }
-
-    /// False if the bytes do not match their checksums.
-    fn copy_out(&self, bytes: &[u8], dst: &mut [u8]) -> bool {
-        let from = self.cold.extent.buffer_offset;
-        let dst = &mut dst[self.cold.target.clone()];
-        verify_and_copy(&self.buffer, &self.range, bytes, from, dst).is_ok()
+        Some(Plan { held, cold: only, read, offset, copied, begun, _permit: permit })
     }
 }

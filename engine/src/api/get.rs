@@ -100,24 +100,12 @@ impl Bucket {
         self.check(key)?;
         let _operation = self.core.begin_operation()?;
         let start = self.core.runtime.now();
-        let end = match &target {
-            Target::Part(dst) | Target::Whole(dst) => offset.saturating_add(dst.len() as u64),
-            Target::Grow(_) => u64::MAX,
-        };
+        let end = target.end(offset);
         let Some(held) = held::hold(&self.core, &self.state, key, offset..end) else {
             return Err(change::not_found(&self.state, key));
         };
         let value_len = held.state.len;
-        let dst = match target {
-            Target::Whole(dst) if value_len > dst.len() as u64 => {
-                return Err(Error::buffer_too_small(dst.len() as u64, value_len));
-            }
-            Target::Part(dst) | Target::Whole(dst) => dst,
-            Target::Grow(value) => {
-                resize(&self.core, value, value_len)?;
-                &mut value[..]
-            }
-        };
+        let dst = target.fit(&self.core, value_len)?;
         let range = offset.min(value_len)..end.min(value_len);
         let copied = (range.end - range.start) as usize;
         read::read_held(&self.core, &self.state, &held, range, &mut dst[..copied], reader).await?;
@@ -223,4 +211,28 @@ pub(super) enum Target<'a> {
     Whole(&'a mut [u8]),
     /// The whole value, whatever its length.
     Grow(&'a mut Vec<u8>),
+}
+
+impl<'a> Target<'a> {
+    /// Where what is asked for from an offset on ends, if the value is as long.
+    pub(super) fn end(&self, offset: u64) -> u64 {
+        match self {
+            Target::Part(dst) | Target::Whole(dst) => offset.saturating_add(dst.len() as u64),
+            Target::Grow(_) => u64::MAX,
+        }
+    }
+
+    /// The memory, for a value of this length.
+    pub(super) fn fit(self, core: &Core, value_len: u64) -> Result<&'a mut [u8]> {
+        match self {
+            Target::Whole(dst) if value_len > dst.len() as u64 => {
+                Err(Error::buffer_too_small(dst.len() as u64, value_len))
+            }
+            Target::Part(dst) | Target::Whole(dst) => Ok(dst),
+            Target::Grow(value) => {
+                resize(core, value, value_len)?;
+                Ok(value)
+            }
+        }
+    }
 }

@@ -112,12 +112,12 @@ impl Held {
         range: &Range<u64>,
         reader: Reader<'_>,
     ) -> Result<View<'_>> {
-        match &self.state.value {
-            Value::Paged(map) => load::view(core, map, range, reader).await,
-            Value::Absent | Value::Zeros => Ok(View::of_memory(Cow::Borrowed(&[]))),
-            Value::Lone(buffer) => Ok(View::of_memory(Cow::Owned(vec![whole(buffer)]))),
-            Value::Mapped(map) => Ok(View::of_memory(Cow::Borrowed(map.extents()))),
-        }
+        Ok(View::of_memory(match &self.state.value {
+            Value::Absent | Value::Zeros => Cow::Borrowed(&[]),
+            Value::Lone(buffer) => Cow::Owned(vec![whole(buffer)]),
+            Value::Mapped(map) => Cow::Borrowed(map.extents()),
+            Value::Paged(map) => return load::view(core, map, range, reader).await,
+        }))
     }
 
     /// The version's map, where it is one buffer.

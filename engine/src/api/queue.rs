@@ -25,7 +25,6 @@ use crate::core::{Core, Request};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::io::Wait;
 use crate::io::exec::LocalFuture;
-use crate::io::runtime::Nanos;
 use crate::io::wait::Sender;
 use crate::limits::QUEUE_DEPTH_MAX;
 use crate::shard::{ShardContext, Wakes};
@@ -90,7 +89,8 @@ impl Queue {
         Ok(Queue { shared: Arc::new(shared) })
     }
 
-    /// Starts an operation. Waits for no device; only, shortly, while a shard's mailbox is full.
+    /// Starts an operation. Waits for no device; only, shortly, while a shard's mailbox is full. Of cold
+    /// gets up to seven may begin with the next call on the queue only, if eight are under way.
     ///
     /// Operations of one queue run side by side: whoever needs an order takes the completion of the
     /// first before the second is submitted.
@@ -128,27 +128,8 @@ impl Queue {
         timeout: Option<Duration>,
         into: &mut Vec<Completion>,
     ) -> usize {
-        let runtime = &self.shared.core.runtime;
-        let deadline = timeout.map(|timeout| runtime.now().after(timeout));
-        if self.shared.direct().is_some() {
-            return self.wait_driving(min, max, deadline, into);
-        }
-        let Some(deadline) = deadline else {
-            return runtime.block_on(self.wait_async(min, max, into));
-        };
-        let waited = runtime.block_on_until(deadline, self.wait_async(min, max, into));
-        waited.unwrap_or_else(|| self.take(max, into))
-    }
-
-    /// [`wait`](Self::wait), with an eye on the queue's own ring.
-    fn wait_driving(
-        &self,
-        min: usize,
-        max: usize,
-        deadline: Option<Nanos>,
-        into: &mut Vec<Completion>,
-    ) -> usize {
         let Shared { core, completions, .. } = &*self.shared;
+        let deadline = timeout.map(|timeout| core.runtime.now().after(timeout));
         let min = min.min(max);
         if let Some(count) = completions.take_if(min, max, into) {
             return self.taken(count);
@@ -175,13 +156,12 @@ impl Queue {
         self.taken(count)
     }
 
-    /// [`wait`](Self::wait), asynchronous. Given up, it has taken nothing.
+    /// [`wait`](Self::wait), asynchronous, for the simulator. Given up, it has taken nothing.
     #[doc(hidden)]
     pub async fn wait_async(&self, min: usize, max: usize, into: &mut Vec<Completion>) -> usize {
-        // The ring has nobody else to look after it, and no waker: it is waited for right here.
-        if self.shared.direct().is_some() {
-            return self.wait_driving(min, max, None, into);
-        }
+        // Nobody would look after a ring of the queue's: its reads would never end.
+        let may_have_ring = self.shared.core.rings_for_callers.load(Ordering::Relaxed);
+        assert!(!may_have_ring, "the queue may have a ring of its own: call `wait`");
         let count = self.shared.completions.wait(min.min(max), max, into).await;
         self.taken(count)
     }

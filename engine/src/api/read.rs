@@ -85,7 +85,7 @@ pub(super) struct DeviceRange {
     skip: usize,
 }
 
-pub(super) fn device_range(buffer: &Buffer, from: u32, len: u32) -> Result<DeviceRange> {
+fn device_range(buffer: &Buffer, from: u32, len: u32) -> Result<DeviceRange> {
     let Place::Device { tier, offset } = buffer.location.place() else {
         fail!(Internal, "dirty buffer {} is not resident", buffer.id.0);
     };
@@ -104,7 +104,7 @@ pub(super) fn device_range(buffer: &Buffer, from: u32, len: u32) -> Result<Devic
 }
 
 /// Checks the blocks of a device range and copies the slice out of them.
-pub(super) fn verify_and_copy(
+fn verify_and_copy(
     buffer: &Buffer,
     range: &DeviceRange,
     bytes: &[u8],
@@ -287,16 +287,16 @@ async fn read_on_ring(
     Ok(())
 }
 
-/// One cold piece on its way through a shard's ring.
-struct RingRead {
+/// One cold piece on its way through a ring.
+pub(super) struct RingRead {
     buffer: Buffer,
-    range: DeviceRange,
+    pub(super) range: DeviceRange,
     from: u32,
     _pin: Option<SegmentPin>,
 }
 
 impl RingRead {
-    fn of(core: &Core, held: &Held, view: &View<'_>, piece: &Cold) -> Result<RingRead> {
+    pub(super) fn of(core: &Core, held: &Held, view: &View<'_>, piece: &Cold) -> Result<RingRead> {
         let (buffer, pin) = held.locate(core, view, &piece.extent)?;
         let from = piece.extent.buffer_offset;
         let range = device_range(&buffer, from, piece.extent.len)?;
@@ -316,13 +316,10 @@ impl RingRead {
         let mut tries = 0;
         loop {
             let failure = match io.read(tier, offset, len, io.memory(len)).await {
-                Ok(bytes) => {
-                    let bytes = &bytes.as_slice()[..len];
-                    match verify_and_copy(&self.buffer, &self.range, bytes, self.from, dst) {
-                        Ok(()) => return Ok(()),
-                        Err(block) => corrupt(core, bucket, held, &self.buffer, block),
-                    }
-                }
+                Ok(bytes) => match self.copy_out(&bytes, dst) {
+                    Ok(()) => return Ok(()),
+                    Err(block) => corrupt(core, bucket, held, &self.buffer, block),
+                },
                 Err(error) => error,
             };
             if tries == READ_RETRIES {
@@ -330,6 +327,18 @@ impl RingRead {
             }
             tries += 1;
         }
+    }
+}
+
+impl RingRead {
+    /// Checks what was read, and copies the piece out of it. Else the check block that does not match.
+    pub(super) fn copy_out(
+        &self,
+        bytes: &AlignedBuf,
+        dst: &mut [u8],
+    ) -> std::result::Result<(), usize> {
+        let bytes = &bytes.as_slice()[..self.range.len];
+        verify_and_copy(&self.buffer, &self.range, bytes, self.from, dst)
     }
 }
 
@@ -425,7 +434,7 @@ async fn finish_window(
     Ok(())
 }
 
-pub(super) fn note_cold(core: &Core, held: &Held, tier: TierId) {
+fn note_cold(core: &Core, held: &Held, tier: TierId) {
     if tier.index() > 0 {
         core.organizer.hint_promotion(held.hash);
     }

@@ -47,17 +47,24 @@ pub(super) fn at_once(operation: &mut Operation) -> Option<Result<Done>> {
 /// Any operation, wherever it runs.
 pub(super) async fn run(operation: &mut Operation, reader: Reader<'_>) -> Result<Done> {
     let Operation { bucket, key, action, memory, options, .. } = operation;
-    let (offset, target) = match (&*action, &mut *memory) {
-        (Action::Get, OpMemory::Owned(value)) => (0, Target::Grow(value)),
-        (Action::Get, into) => (0, Target::Whole(into.as_mut_slice())),
-        (Action::GetAt(offset), into) => (*offset, Target::Part(into.as_mut_slice())),
-        (Action::Stat, _) => return stat(bucket, key),
-        (change, memory) => {
-            let Some(edit) = edit(change, memory) else { return run_wide(operation, reader).await };
-            return Ok(changed_by(edit, bucket.edit_by(key, edit, *options, reader).await?));
-        }
-    };
-    Ok(got_by(offset, bucket.read_with(key, offset, target, reader).await?))
+    if let Some((offset, target)) = target(action, memory) {
+        return Ok(got_by(offset, bucket.read_with(key, offset, target, reader).await?));
+    }
+    if let Action::Stat = action {
+        return stat(bucket, key);
+    }
+    let Some(edit) = edit(action, memory) else { return run_wide(operation, reader).await };
+    Ok(changed_by(edit, bucket.edit_by(key, edit, *options, reader).await?))
+}
+
+/// What a get of one stretch of one blob asks for: from which offset on, and where it goes.
+pub(super) fn target<'a>(action: &Action, memory: &'a mut OpMemory) -> Option<(u64, Target<'a>)> {
+    match (action, memory) {
+        (Action::Get, OpMemory::Owned(value)) => Some((0, Target::Grow(value))),
+        (Action::Get, into) => Some((0, Target::Whole(into.as_mut_slice()))),
+        (Action::GetAt(offset), into) => Some((*offset, Target::Part(into.as_mut_slice()))),
+        _ => None,
+    }
 }
 
 /// Those that are about more than one stretch of one blob.
@@ -145,6 +152,6 @@ fn changed_by(edit: Edit<'_>, changed: Changed) -> Done {
     Done { bytes: edit.data().len(), offset: changed.offset, ..made(changed.version) }
 }
 
-fn got_by(offset: u64, got: Got) -> Done {
+pub(super) fn got_by(offset: u64, got: Got) -> Done {
     Done { bytes: got.copied, offset, value_len: got.value_len, version: None }
 }

@@ -117,9 +117,7 @@ impl UringRing {
     /// Submits what is queued if fewer operations than make a batch are with the kernel: it shall not
     /// be idle until somebody looks at the ring.
     pub fn keep_busy(&mut self) {
-        if self.unsubmitted > 0
-            && self.occupied() - self.unsubmitted.min(self.occupied()) < SUBMIT_BATCH
-        {
+        if self.unsubmitted > 0 && self.occupied().saturating_sub(self.unsubmitted) < SUBMIT_BATCH {
             self.poll_kernel();
         }
     }

@@ -54,7 +54,6 @@ pub fn gather(core: &Core, memory: &mut Memory) -> Facts {
         facts.demoting = *demoting;
         if facts.is_needy() {
             facts.sealed = sealed(tier, &memory.backoff, now);
-            facts.open_segments = open(tier);
         }
         tiers.push(facts);
     }

@@ -54,7 +54,7 @@ pub struct TierFacts {
     pub watermark_low: f64,
     /// The high watermark was passed and the low one is not reached yet.
     pub demoting: bool,
-    /// Segments that puts go to. May be left at zero as well.
+    /// Segments that puts go to, for a compaction; else zero.
     pub open_segments: usize,
     /// The sealed segments; may be left empty where [`is_needy`](Self::is_needy) is false.
     pub sealed: Vec<SegmentFacts>,
@@ -176,7 +176,6 @@ pub fn plan(facts: &Facts) -> Plan {
 /// Whether a plan leaves fewer segments in use on its tier.
 fn gains(tier: &TierFacts, plan: Plan) -> bool {
     match plan {
-        Plan::SealOpen => false,
         Plan::Relocate { demote_to: None, .. } => {
             !tier.has_no_room_for_moves() && packs_better(tier)
         }

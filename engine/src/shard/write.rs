@@ -164,8 +164,9 @@ impl ValueWriter {
     /// Another shard whose open segment has room: it comes before any wait, and before any segment
     /// is sealed that is not full.
     fn shard_with_room(&self, padded: usize) -> Option<usize> {
-        let mut rooms = self.context.core.open_room.iter().map(|room| room.load(Ordering::Acquire));
-        rooms.position(|room| room >= padded as u64).filter(|shard| *shard != self.context.number)
+        let rooms = &self.context.core.open_room;
+        let has_room = |shard: &usize| rooms[*shard].load(Ordering::Acquire) >= padded as u64;
+        (0..rooms.len()).filter(|shard| *shard != self.context.number).find(has_room)
     }
 
     async fn hand_on(

@@ -136,7 +136,10 @@ impl Session {
         let queue = self.store.queue(1).unwrap();
         let id = queue.submit(operation).unwrap();
         let mut ended = Vec::new();
-        let count = queue.wait_async(1, 2, &mut ended).await;
+        let count = match self.mode {
+            Mode::Blocking => queue.wait(1, 2, None, &mut ended),
+            Mode::Futures => queue.wait_async(1, 2, &mut ended).await,
+        };
         assert_eq!(count, 1, "one operation has one completion");
         assert_eq!(ended[0].id, id);
         ended.remove(0)
