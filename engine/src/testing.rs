@@ -14,6 +14,7 @@ use crate::engine::Identity;
 use crate::io::runtime::{Actor, Runtime, Turn};
 use crate::io::sim::SimWorld;
 use crate::io::sim_device::SimDevice;
+use crate::io::sim_disk::Fate;
 use crate::io::{Device, Devices};
 use crate::limits::PAGE_EXTENTS_DEFAULT;
 use crate::store::{BucketOptions, Store};
@@ -102,6 +103,22 @@ impl SimStore {
         let SimStore { world, store, devices, config } = self;
         drop(store);
         SimStore::open(world, devices, config, false)
+    }
+
+    /// The process is killed: a new one opens what the devices have. They lose nothing.
+    pub fn kill(self) -> SimStore {
+        let SimStore { store, devices, config, .. } = self;
+        let world = SimWorld::new(1);
+        world.add_actor("clock", Box::new(Clock(world.clone())));
+        let survivor = |(number, device): (usize, &Arc<dyn Device>)| {
+            let device = device.simulated().unwrap();
+            let disk = device.disk().after_crash(|_| Fate::Kept);
+            device.switch_off();
+            SimDevice::over(world.clone(), number as u64, device.len(), disk) as Arc<dyn Device>
+        };
+        let survivors = devices.iter().enumerate().map(survivor).collect();
+        assert!(store.close().is_err(), "a store closed without its devices");
+        SimStore::open(world, survivors, config, false)
     }
 
     pub fn core(&self) -> &Arc<Core> {

@@ -95,7 +95,8 @@ pub(super) async fn prepare(
 ) -> Result<Option<Change>> {
     let before = claim.before.attributes.as_ref().map(|shared| &***shared);
     let after = changes.apply_to(before)?;
-    if after.as_ref() == before {
+    let stays = after.as_ref() == before;
+    if stays && claim.is_logged() {
         return Ok(None);
     }
     claim.attributes = after.map(|after| SharedAttributes::new(after, core.index.budget()));

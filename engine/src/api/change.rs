@@ -285,7 +285,9 @@ pub(super) async fn prepare(
     let (cut, len) = edit.effect(before.len)?;
     let offset = if matches!(edit, Edit::Replace(_)) { 0 } else { cut.start };
     let unchanged = before.exists() && before.len == len && edit.data().is_empty();
-    if unchanged && !matches!(edit, Edit::Delete | Edit::Replace(_)) {
+    // What is of Memory level only must reach the log all the same: a batch shows all of itself after
+    // a crash, or nothing.
+    if unchanged && claim.is_logged() && !matches!(edit, Edit::Delete | Edit::Replace(_)) {
         return Ok(None);
     }
     let buffer_size = bucket.buffer_size(core);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::api::crowded::SLICES_PER_SPAN_MAX;
 use crate::api::edit::Edit;
-use crate::api::{AttributeChanges, Bucket, Operation, PutOptions};
+use crate::api::{AttributeChanges, Batch, Bucket, Operation, PutOptions};
 use crate::config::ResolvedConfig;
 use crate::error::ErrorKind;
 use crate::index::state::{Checks, Value};
@@ -405,5 +405,30 @@ fn room_set_aside_by_a_change_that_is_given_up_comes_back() {
         bucket.put(b"other", &value).unwrap();
         bucket.delete(b"other").unwrap();
     }
+    sim.store.close().unwrap();
+}
+
+#[test]
+fn a_step_of_a_batch_that_changes_nothing_makes_what_it_finds_as_safe_as_the_others() {
+    let sim = SimStore::new(9, config(1));
+    let bucket = sim.bucket("b");
+    let memory = || at(Durability::Memory);
+    bucket.put_with(b"as it is", b"1234", at(Durability::Durable)).unwrap();
+    bucket.put_with(b"cut", b"123", at(Durability::Durable)).unwrap();
+    bucket.put_with(b"cut", b"12", memory()).unwrap();
+    bucket.put_with(b"marked", b"old", at(Durability::Durable)).unwrap();
+    bucket.set_attributes_with(b"marked", &AttributeChanges::new().set("a", 1), memory()).unwrap();
+    bucket.put_with(b"marked", b"new", memory()).unwrap();
+    let marks = AttributeChanges::new().set("a", 1);
+    let mut batch = Batch::new();
+    batch.truncate(&bucket, b"cut", 2).truncate(&bucket, b"as it is", 4);
+    batch.set_attributes(&bucket, b"marked", marks).put(&bucket, b"other", b"x");
+    sim.store.commit(&batch, Some(Durability::Written)).unwrap();
+    let sim = sim.kill();
+    let bucket = sim.store.open_bucket("b").unwrap();
+    assert_eq!(bucket.get(b"other").unwrap(), b"x");
+    assert_eq!(bucket.get(b"cut").unwrap(), b"12", "half of the batch");
+    assert_eq!(bucket.get(b"marked").unwrap(), b"new", "half of the batch");
+    assert_eq!(bucket.get(b"as it is").unwrap(), b"1234");
     sim.store.close().unwrap();
 }

@@ -193,6 +193,9 @@ impl Device for LostDevice {
 
 /// Writes all of `buf` so that this write, and no other, survives power loss.
 pub(crate) fn write_durably(device: &dyn Device, offset: u64, buf: &[u8]) -> io::Result<()> {
+    if let Some(device) = device.simulated() {
+        return device.write_durably(offset, buf);
+    }
     let Some(fd) = device.descriptor() else {
         device.write_at(offset, buf)?;
         return device.flush();

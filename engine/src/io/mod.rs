@@ -23,6 +23,7 @@ pub mod probe;
 pub mod runtime;
 pub mod sim;
 pub mod sim_device;
+pub mod sim_disk;
 pub mod sim_ring;
 pub mod tasks;
 pub mod threads;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 
 use crate::io::buffer::AlignedBuf;
 use crate::io::runtime::Nanos;
+use crate::io::sim_device::SimDevice;
 use crate::types::TierId;
 
 /// One tier's file, opened with O_DIRECT where the file system allows it.
@@ -71,6 +73,10 @@ pub trait Device: Send + Sync {
     fn path(&self) -> &Path;
     /// Why there is no device behind this, if so: every transfer fails then.
     fn lost(&self) -> Option<&str> {
+        None
+    }
+    /// The simulated device behind this, if it is one: its ring knows more than whole operations.
+    fn simulated(&self) -> Option<&SimDevice> {
         None
     }
 }

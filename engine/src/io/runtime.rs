@@ -310,7 +310,7 @@ impl Runtime {
             }
             match self {
                 Runtime::Os(_) => thread::park_timeout(left),
-                Runtime::Sim(world) => world.step(),
+                Runtime::Sim(world) => world.step_until(deadline),
             }
         }
     }

@@ -116,6 +116,13 @@ impl SimWorld {
         }
     }
 
+    /// [`step`](Self::step), for a caller who waits until this time at the latest.
+    pub fn step_until(&self, deadline: Nanos) {
+        if let Moved::AllWait(until) = self.turn_one() {
+            self.jump(Some(until.map_or(deadline, |until| until.min(deadline))));
+        }
+    }
+
     /// Runs several callers beside each other, and the actors between them, until all callers
     /// have ended. A caller is polled again only after its waker was called: a future that forgets
     /// its waker hangs here as it would in production.

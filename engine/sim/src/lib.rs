@@ -1,0 +1,15 @@
+//! Attacks isotherm: power cuts, killed processes, failing devices and damage, all from a seed.
+//!
+//! In the order of a run: [`options`] (what a seed draws), [`caller`] (who uses the store), [`oracle`]
+//! (what must be there), [`life`] (one opening of the store), [`copies`] (crashed and damaged copies of
+//! its devices), [`run`] (one seed, whole).
+
+pub mod caller;
+pub mod copies;
+pub mod life;
+pub mod options;
+pub mod oracle;
+#[allow(missing_docs, clippy::should_implement_trait, reason = "shared with the engine's tests")]
+#[path = "../../tests/support/rng.rs"]
+pub mod rng;
+pub mod run;

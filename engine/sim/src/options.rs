@@ -1,0 +1,151 @@
+//! What a run is like: drawn from its seed.
+
+use std::time::Duration;
+
+use isotherm::config::{
+    IoChoice, MissingTiers, OrganizerChoice, ResolvedConfig, ResolvedDram, ResolvedTier,
+};
+use isotherm::io::sim_device::Faults;
+use isotherm::{Durability, TierKind};
+use serde::Serialize;
+
+use crate::rng::Rng;
+
+const MIB: u64 = 1 << 20;
+
+/// What devices do while a store is in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub enum Weather {
+    /// They work until the power fails.
+    Fair,
+    /// Reads and writes fail now and then.
+    Errors,
+    /// Writes meet full file systems now and then.
+    NoSpace,
+    /// A flush fails some day.
+    FlushErrors,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Serialize)]
+pub struct Options {
+    /// The seed.
+    pub seed: u64,
+    /// Shards of the first store; a reopened one has any number.
+    pub shards: usize,
+    /// Device tiers.
+    pub tiers: usize,
+    /// Bytes of each device tier.
+    pub capacity: u64,
+    /// Bytes of a segment.
+    pub segment_size: u64,
+    /// Bytes of the DRAM tier.
+    pub dram: u64,
+    /// Bytes of a buffer.
+    pub buffer_size: u32,
+    /// Extents of a page.
+    pub page_extents: u32,
+    /// How often the store flushes by itself.
+    pub flush_interval_ms: u64,
+    /// Callers beside each other.
+    pub callers: usize,
+    /// Keys of each.
+    pub keys: usize,
+    /// Largest value.
+    pub value_max: u64,
+    /// Whether nearly all changes are of Memory level, so that write-behind has much to do.
+    pub lazy: bool,
+    /// What the devices do.
+    pub weather: Weather,
+    /// Changes and reads of all callers, over all lives.
+    pub operations: u64,
+    /// Times that the store is opened.
+    pub lives: u64,
+    /// Moments of a life at which the power fails, in copies of the devices.
+    pub cuts: u64,
+    /// Copies per moment, in which different writes are lost.
+    pub copies: u64,
+    /// Damaged copies of the devices after the last life.
+    pub damages: u64,
+}
+
+impl Options {
+    /// What this seed draws, for about so many operations.
+    pub fn draw(seed: u64, operations: u64) -> Options {
+        let mut rng = Rng::new(seed);
+        let weather = rng.pick(&[
+            Weather::Fair,
+            Weather::Fair,
+            Weather::Fair,
+            Weather::Fair,
+            Weather::Fair,
+            Weather::Errors,
+            Weather::NoSpace,
+            Weather::FlushErrors,
+        ]);
+        Options {
+            seed,
+            shards: 1 + rng.below(3) as usize,
+            tiers: 1 + rng.below(2) as usize,
+            capacity: 64 * MIB,
+            segment_size: 4 * MIB,
+            dram: rng.pick(&[MIB, 2 * MIB, 8 * MIB]),
+            buffer_size: 64 << 10,
+            page_extents: rng.pick(&[2, 4, 128]),
+            flush_interval_ms: rng.pick(&[1, 5, 50, 1_000_000]),
+            callers: 1 + rng.below(4) as usize,
+            keys: 2 + rng.below(10) as usize,
+            value_max: rng.pick(&[1000, 20_000, 300_000, 300_000, 1_500_000]),
+            lazy: rng.one_in(4),
+            weather,
+            operations,
+            lives: 1 + rng.below(4),
+            cuts: 6,
+            copies: 5,
+            damages: 20,
+        }
+    }
+
+    /// The configuration of a store with so many shards.
+    pub fn config(&self, shards: usize) -> ResolvedConfig {
+        let kinds = [TierKind::Nvme, TierKind::Hdd];
+        let tier = |number: usize| ResolvedTier {
+            kind: kinds[number],
+            file: format!("sim:{number}").into(),
+            capacity: self.capacity,
+            segment_size: self.segment_size,
+            watermark_low: 0.6,
+            watermark_high: 0.8,
+        };
+        ResolvedConfig {
+            dram: Some(ResolvedDram {
+                capacity: self.dram,
+                watermark_low: 0.875,
+                watermark_high: 0.9375,
+            }),
+            devices: (0..self.tiers).map(tier).collect(),
+            shards,
+            buffer_size: self.buffer_size,
+            durability: Durability::Written,
+            flush_interval: Duration::from_millis(self.flush_interval_ms),
+            memory_budget: self.dram + (64 << 20),
+            io: IoChoice::Auto,
+            organizer: OrganizerChoice::Auto,
+            checksum_at_entry: false,
+            read_only: None,
+            missing_tiers: MissingTiers::Fail,
+            page_extents: self.page_extents,
+        }
+    }
+
+    /// The faults of its weather.
+    pub fn faults(&self) -> Faults {
+        let none = Faults::default();
+        match self.weather {
+            Weather::Fair => none,
+            Weather::Errors => Faults { reads_failing: 3000, writes_failing: 500, ..none },
+            Weather::NoSpace => Faults { writes_without_space: 2000, ..none },
+            Weather::FlushErrors => Faults { flushes_failing: 20_000, ..none },
+        }
+    }
+}
