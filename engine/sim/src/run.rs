@@ -16,7 +16,7 @@ use crate::copies::{self, Counts};
 use crate::life::{Life, after};
 use crate::options::{Options, Weather};
 use crate::oracle::End;
-use crate::rng::Rng;
+use crate::rng::{Rng, mix};
 
 /// Polls of the attacker between two cuts, at most.
 const POLLS_MAX: u64 = 3000;
@@ -32,6 +32,8 @@ pub struct Outcome {
     pub opens: u64,
     /// What was done to copies.
     pub counts: Counts,
+    /// Hash of every event of the store's own lives: equal for equal courses.
+    pub trace: u64,
     /// What was wrong, if anything.
     pub violation: Option<String>,
 }
@@ -79,6 +81,8 @@ fn attack(options: &Options, outcome: &RefCell<Outcome>) -> Result<(), String> {
         earlier = opened.disks();
         opened.set_faults(options.faults());
         let crash = live(&options, &common, &opened, &mut callers, &mut rng, outcome)?;
+        let trace = &mut outcome.borrow_mut().trace;
+        *trace = mix(*trace ^ opened.world.trace_hash());
         let last = life + 1 == options.lives;
         (disks, end) = finish(&options, &common, opened, crash, last, &mut rng)?;
     }

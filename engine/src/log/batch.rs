@@ -4,7 +4,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::codec::{Decoder, Encoder, crc_with_hole};
+use super::codec::{Decoder, Encoder, crc_with_hole, is_zeros};
 pub use super::layout::{BatchItem, BatchLayout, encode, layout};
 use super::record::{RECORD_HEADER_LEN, Record};
 use super::superblock::Cut;
@@ -209,7 +209,7 @@ pub fn peek_header_len(bytes: &[u8]) -> std::result::Result<usize, BatchFault> {
     }
     if !bytes.starts_with(&BATCH_MAGIC) {
         let block = &bytes[..bytes.len().min(BATCH_ALIGN)];
-        return Err(BatchFault::NotABatch { blank: block.iter().all(|&byte| byte == 0) });
+        return Err(BatchFault::NotABatch { blank: is_zeros(block) });
     }
     let len = read_u32(bytes, HEADER_LEN_AT);
     if (len as usize) < BATCH_FIXED_LEN || u64::from(len) > SEGMENT_SIZE_MAX {

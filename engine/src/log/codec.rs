@@ -15,6 +15,11 @@ pub const fn pad8(len: usize) -> usize {
     len.next_multiple_of(8)
 }
 
+/// Whether all bytes are zero. By chunks: a search byte by byte takes as long as reading them.
+pub fn is_zeros(bytes: &[u8]) -> bool {
+    bytes.chunks(64).all(|chunk| chunk.iter().fold(0, |any, byte| any | byte) == 0)
+}
+
 /// CRC-32 (IEEE) of `bytes`, with the four bytes at `hole` taken as zero: a structure's own
 /// checksum field does not take part in it.
 ///
@@ -223,7 +228,7 @@ impl<'a> Decoder<'a> {
 
     /// Reads bytes that must be zero: reserved fields and padding.
     pub fn zeros(&mut self, len: usize, field: &'static str) -> Result<()> {
-        if self.bytes(len, field)?.iter().any(|&byte| byte != 0) {
+        if !is_zeros(self.bytes(len, field)?) {
             return Err(self.corrupt(format!("{field} before this byte must be zero")));
         }
         Ok(())
