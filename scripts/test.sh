@@ -47,6 +47,9 @@ if compgen -G '*/tests/*.rs' >/dev/null || compgen -G '*/*/tests/*.rs' >/dev/nul
 fi
 $full && stage leaks env ISOTHERM_LEAK_OPENS=100000 ISOTHERM_LEAK_OPERATIONS=1000000 \
     cargo test --release --package isotherm --test leaks -- --nocapture
+$full && stage simulator cargo run --release --package isotherm-sim -- --seeds 0..5000
+$full && stage damage env ISOTHERM_DAMAGE_STRIDE=211 \
+    cargo test --release --package isotherm-sim --test damage -- --nocapture
 # The Python package against the library of the debug build.
 stage library env CARGO_PROFILE=dev scripts/library.sh build
 stage python env ISOTHERM_LIBRARY="${CARGO_TARGET_DIR:-target}/debug/libisotherm.so" \

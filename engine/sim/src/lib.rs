@@ -2,7 +2,8 @@
 //!
 //! In the order of a run: [`options`] (what a seed draws), [`caller`] (who uses the store), [`oracle`]
 //! (what must be there), [`life`] (one opening of the store), [`copies`] (crashed and damaged copies of
-//! its devices), [`run`] (one seed, whole).
+//! its devices), [`run`] (one seed, whole). Beside them [`small`]: a store that has seen everything, for
+//! damage of every bit of it.
 
 pub mod caller;
 pub mod copies;
@@ -13,3 +14,4 @@ pub mod oracle;
 #[path = "../../tests/support/rng.rs"]
 pub mod rng;
 pub mod run;
+pub mod small;
