@@ -53,12 +53,15 @@ pub struct Small {
     pub blobs: Vec<Blob>,
 }
 
+/// A blob that was listed, or why it cannot be read: its bucket, its key, the error.
+pub type Read = std::result::Result<Blob, (String, Vec<u8>, Error)>;
+
 /// What a store over such devices shows.
 pub enum Shown {
     /// It does not open.
     Refused(Error),
     /// Its blobs; of some the reason why they cannot be read.
-    Blobs(Vec<std::result::Result<Blob, (String, Vec<u8>, Error)>>),
+    Blobs(Vec<Read>),
     /// It opens, and its list of buckets or blobs cannot be read.
     Unlisted(Error),
 }
@@ -107,8 +110,6 @@ pub fn show(disks: &[Disk], lens: &[u64]) -> Shown {
     let _ = store.close();
     shown
 }
-
-type Read = std::result::Result<Blob, (String, Vec<u8>, Error)>;
 
 fn blobs(store: &Store) -> Result<Vec<Read>> {
     let mut blobs = Vec::new();
@@ -202,7 +203,7 @@ fn kinds_in(world: &Arc<SimWorld>, disk: &Disk, len: u64) -> Result<BTreeSet<u16
 }
 
 fn bytes(seed: u64, len: usize) -> Vec<u8> {
-    (0..len as u64).map(|at| mix(seed << 32 | at / 8).to_le_bytes()[at as usize % 8]).collect()
+    (0..len as u64).map(|at| mix((seed << 32) | (at / 8)).to_le_bytes()[at as usize % 8]).collect()
 }
 
 /// Makes a sparse value of so many extents, of few bytes.
