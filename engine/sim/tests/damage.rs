@@ -208,14 +208,14 @@ fn no_device_that_is_cut_short_makes_a_store_lie() {
     for (moment, disks) in [("crashed", &small.crashed), ("closed", &small.closed)] {
         let mut bench = Bench::new(&small);
         let lens = bench.lens.clone();
-        for device in 0..disks.len() {
-            let mut len = lens[device];
+        for (device, whole) in lens.into_iter().enumerate() {
+            let mut len = whole;
             while len >= 4096 {
                 len = (len * 9 / 10) / 4096 * 4096;
                 bench.lens[device] = len;
                 bench.try_one(&format!("{moment}, cut short"), disks, (device, len));
             }
-            bench.lens[device] = lens[device];
+            bench.lens[device] = whole;
         }
         bench.finish();
     }
