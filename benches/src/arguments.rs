@@ -24,7 +24,7 @@ pub struct Arguments {
 
 /// How it is called.
 pub const USAGE: &str = "isotherm-table [--quick] [--only ROW]... [--directory DIR] [--rounds N]
-rows: dram-get-{64,4k,1m} dram-put-{64,4k,1m} cold-get cold-queue stream-put durable-put batch copy idle rss open-empty";
+rows: dram-get-{64,4k,1m} dram-put-{64,4k,1m} c-call cold-get cold-queue stream-put durable-put batch copy idle rss open-empty";
 
 impl Arguments {
     /// Reads them.

@@ -1,5 +1,6 @@
 //! The rows of the table, section by section.
 
+pub mod c_call;
 pub mod cold;
 pub mod dram;
 pub mod durable;

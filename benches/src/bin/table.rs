@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use isotherm_benches::Outcome;
 use isotherm_benches::arguments::Arguments;
-use isotherm_benches::rows::{cold, dram, durable, group, idle, open, stream};
+use isotherm_benches::rows::{c_call, cold, dram, durable, group, idle, open, stream};
 use isotherm_benches::usage::machine;
 
 fn main() -> ExitCode {
@@ -29,9 +29,16 @@ fn run() -> Outcome {
         arguments.rounds
     );
     let mut failed = Vec::new();
-    for section in
-        [idle::run, open::run, dram::run, cold::run, durable::run, group::run, stream::run]
-    {
+    for section in [
+        idle::run,
+        open::run,
+        dram::run,
+        c_call::run,
+        cold::run,
+        durable::run,
+        group::run,
+        stream::run,
+    ] {
         match section(&arguments) {
             Ok(section) => print!("{}", section.markdown()),
             Err(error) => {
