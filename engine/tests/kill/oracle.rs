@@ -151,6 +151,11 @@ impl Oracle {
         self.group(group).settle_place(at)
     }
 
+    /// What the store has of a streamed value, found by another open.
+    pub fn settle_stream(&mut self, group: u64, stamp: u64) -> Result<(), String> {
+        self.group(group).settle_stamp(stamp)
+    }
+
     /// A later promise about the key is worth more than what a flush under way will say.
     fn uncover(&mut self, key: u64) {
         for covers in self.flushing.values_mut() {

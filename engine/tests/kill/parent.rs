@@ -201,6 +201,7 @@ fn compare(directory: &Path, io: IoChoice, oracle: &mut Oracle) -> Result<(), St
     for group in 0..groups::GROUPS {
         let found = (groups::found_stamp(&store, group), groups::found_name(&store, group));
         oracle.settle_group(group, found.0, found.1)?;
+        oracle.settle_stream(groups::stream_of(group), groups::found_stream(&store, group))?;
     }
     expected.sort();
     let listed: Vec<Vec<u8>> =
