@@ -231,7 +231,17 @@ impl Store {
         blobs: &[(&Bucket, &[u8], &[u8])],
         durability: Option<Durability>,
     ) -> Result<Vec<Version>> {
-        self.commit(&api::many::puts(blobs), durability)
+        self.core().runtime.block_on(self.put_many_async(blobs, durability))
+    }
+
+    /// [`put_many`](Self::put_many), asynchronous.
+    #[doc(hidden)]
+    pub async fn put_many_async(
+        &self,
+        blobs: &[(&Bucket, &[u8], &[u8])],
+        durability: Option<Durability>,
+    ) -> Result<Vec<Version>> {
+        self.commit_async(&api::many::puts(blobs), durability).await
     }
 
     /// The values of several blobs, all as of one moment: no batch shows in part. Of each its value, or
@@ -258,7 +268,13 @@ impl Store {
     /// `Unsupported` in a store with DRAM alone, `ReadOnly`, `Closed` and `DeviceFailed` as their
     /// names say.
     pub fn compact(&self) -> Result<CompactReport> {
-        self.core().runtime.block_on(compact::compact(self.core()))
+        self.core().runtime.block_on(self.compact_async())
+    }
+
+    /// [`compact`](Self::compact), asynchronous.
+    #[doc(hidden)]
+    pub async fn compact_async(&self) -> Result<CompactReport> {
+        compact::compact(self.core()).await
     }
 
     // ---- asynchronous operations ----------------------------------------------------------

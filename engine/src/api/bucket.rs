@@ -212,7 +212,18 @@ impl Bucket {
         ranges: &[(u64, &[u8])],
         options: PutOptions,
     ) -> Result<Version> {
-        self.wait(ranges::put(self, key, ranges, options, Reader::Caller))
+        self.wait(self.put_ranges_async(key, ranges, options))
+    }
+
+    /// [`put_ranges`](Self::put_ranges), asynchronous. It may be dropped: it then takes place or not.
+    #[doc(hidden)]
+    pub async fn put_ranges_async(
+        &self,
+        key: &[u8],
+        ranges: &[(u64, &[u8])],
+        options: PutOptions,
+    ) -> Result<Version> {
+        ranges::put(self, key, ranges, options, Reader::Caller).await
     }
 
     /// Writes a value piece by piece, of whatever length, in bounded memory. Nothing of it is

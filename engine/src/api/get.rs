@@ -68,7 +68,17 @@ impl Bucket {
 
     /// Copies bytes from several offsets on, all of one version. Of each range, how many there were.
     pub fn get_ranges(&self, key: &[u8], ranges: &mut [(u64, &mut [u8])]) -> Result<Vec<usize>> {
-        self.wait(ranges::get(self, key, ranges, Reader::Caller)).map(|(counts, _)| counts)
+        self.wait(self.get_ranges_async(key, ranges))
+    }
+
+    /// [`get_ranges`](Self::get_ranges), asynchronous.
+    #[doc(hidden)]
+    pub async fn get_ranges_async(
+        &self,
+        key: &[u8],
+        ranges: &mut [(u64, &mut [u8])],
+    ) -> Result<Vec<usize>> {
+        ranges::get(self, key, ranges, Reader::Caller).await.map(|(counts, _)| counts)
     }
 
     /// Reads a value piece by piece, in bounded memory, all of the version that is visible now.

@@ -87,22 +87,44 @@ impl BlobReader {
             return Ok(0);
         }
         let piece = self.piece()?;
+        Ok(self.copy_out(piece, dst))
+    }
+
+    /// [`read_into`](Self::read_into), asynchronous.
+    #[doc(hidden)]
+    pub async fn read_into_async(&mut self, dst: &mut [u8]) -> Result<usize> {
+        if !dst.is_empty() && self.wants_window() {
+            self.fill().await?;
+        }
+        let piece = self.rest_of_window();
+        Ok(self.copy_out(piece, dst))
+    }
+
+    fn copy_out(&mut self, piece: Range<usize>, dst: &mut [u8]) -> usize {
         let count = piece.len().min(dst.len());
         dst[..count].copy_from_slice(&self.window[piece.start..piece.start + count]);
         self.position += count as u64;
-        Ok(count)
+        count
     }
 
     /// Where in the window the bytes from the position on are.
     fn piece(&mut self) -> Result<Range<usize>> {
-        let in_window = self.window_start..self.window_end();
-        if !in_window.contains(&self.position) && self.position < self.len() {
+        if self.wants_window() {
             let runtime = self.bucket.core().runtime.clone();
             runtime.block_on(self.fill())?;
         }
+        Ok(self.rest_of_window())
+    }
+
+    fn wants_window(&self) -> bool {
+        let in_window = self.window_start..self.window_end();
+        !in_window.contains(&self.position) && self.position < self.len()
+    }
+
+    fn rest_of_window(&self) -> Range<usize> {
         let skip = self.position.saturating_sub(self.window_start);
         let start = usize::try_from(skip).unwrap_or(usize::MAX).min(self.window.len());
-        Ok(start..self.window.len())
+        start..self.window.len()
     }
 
     fn window_end(&self) -> u64 {

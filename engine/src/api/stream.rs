@@ -113,11 +113,18 @@ impl BlobWriter {
     /// beyond the largest value, `Closed` with the store. The value is given up then, its space free
     /// again, and every later call answers the same.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let runtime = self.bucket.core().runtime.clone();
+        runtime.block_on(self.append_async(bytes))
+    }
+
+    /// [`append`](Self::append), asynchronous. Given up before its end, the writer must be dropped:
+    /// nobody knows then what of the bytes it has.
+    #[doc(hidden)]
+    pub async fn append_async(&mut self, bytes: &[u8]) -> Result<()> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let runtime = self.bucket.core().runtime.clone();
-        let taken = runtime.block_on(self.take_in(bytes));
+        let taken = self.take_in(bytes).await;
         if let Err(error) = &taken {
             (self.sent, self.pending) = (Sent::default(), Vec::new());
             self.failed = Some(error.clone());
