@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use isotherm::{Bucket, BucketOptions, Durability, Version};
+use isotherm::{Bucket, BucketOptions, Condition, Durability, Version};
 
+use crate::change::{Change, Growth};
+use crate::marks::Marks;
 use crate::support::content::Content;
 use crate::support::rng::{Rng, mix};
 
@@ -11,29 +13,45 @@ use crate::support::rng::{Rng, mix};
 const HISTORY: usize = 12;
 
 /// What is done to a key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "all of it is printed when something is wrong")]
 pub enum Op {
-    Put { level: Option<Durability>, seed: u64, len: u64 },
-    PutAt { level: Option<Durability>, at: u64, seed: u64, len: u64 },
-    Append { level: Option<Durability>, seed: u64, len: u64 },
-    Truncate { level: Option<Durability>, len: u64 },
-    Delete { level: Option<Durability> },
+    Change {
+        level: Option<Durability>,
+        change: Change,
+    },
     Get,
-    GetInto { room: u64 },
-    GetAt { at: u64, len: u64 },
+    GetInto {
+        room: u64,
+    },
+    GetAt {
+        at: u64,
+        len: u64,
+    },
+    GetRanges(Vec<(u64, u64)>),
     Stat,
     Locate,
-    Batch,
+    Attributes,
+    /// As part of a batch, or of several puts at once.
+    Batch(Change),
+    /// From here, or to here.
     Copy,
     Rename,
+    /// Beside other operations of one queue.
+    Queued(Change),
+    WriterOpened(Condition),
+    ReaderOpened,
+    Cleared,
     Reopen,
 }
 
 /// A blob that must be there.
+#[derive(Clone, Default)]
 pub struct Blob {
     pub content: Content,
     /// Unknown after an append: the call does not tell.
     pub version: Option<Version>,
+    pub marks: Marks,
 }
 
 /// One caller's part of a bucket.
@@ -64,6 +82,32 @@ impl Blobs {
             newest: HashMap::new(),
             history: HashMap::new(),
         }
+    }
+
+    /// Whether the bucket has a quota.
+    pub fn is_limited(&self) -> bool {
+        self.options.quota_bytes.is_some() || self.options.quota_blobs.is_some()
+    }
+
+    /// Bytes of values, holes included, and blobs.
+    pub fn used(&self) -> (u64, u64) {
+        let bytes = self.blobs.values().map(|blob| blob.content.len()).sum();
+        (bytes, self.blobs.len() as u64)
+    }
+
+    /// Whether growing so much exceeds a quota.
+    pub fn exceeds(&self, growth: Growth) -> bool {
+        self.exceeds_bytes(growth) || self.exceeds_blobs(growth)
+    }
+
+    pub fn exceeds_bytes(&self, growth: Growth) -> bool {
+        let quota = self.options.quota_bytes;
+        quota.is_some_and(|quota| is_beyond(quota, self.used().0, growth.bytes))
+    }
+
+    pub fn exceeds_blobs(&self, growth: Growth) -> bool {
+        let quota = self.options.quota_blobs;
+        quota.is_some_and(|quota| is_beyond(quota, self.used().1, growth.blobs))
     }
 
     /// Bytes of values, holes left out.
@@ -114,9 +158,10 @@ impl Blobs {
         history.push_back((number, op));
     }
 
-    pub fn remember_reopen(&mut self, number: u64) {
+    /// Of every key that has a history.
+    pub fn remember_all(&mut self, number: u64, op: &Op) {
         let keys: Vec<Vec<u8>> = self.history.keys().cloned().collect();
-        keys.iter().for_each(|key| self.remember(number, key, Op::Reopen));
+        keys.iter().for_each(|key| self.remember(number, key, op.clone()));
     }
 
     /// The key and what was done to it of late.
@@ -131,6 +176,11 @@ impl Blobs {
             ops.join("\n")
         )
     }
+}
+
+/// Where more is there already, nothing may be added.
+fn is_beyond(quota: u64, used: u64, more: i64) -> bool {
+    more > 0 && used + more as u64 > quota
 }
 
 fn short(key: &[u8]) -> &[u8] {

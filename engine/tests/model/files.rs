@@ -10,6 +10,7 @@ use isotherm::io::runtime::Runtime;
 
 use crate::TellSeed;
 use crate::caller::{Caller, Plan};
+use crate::kinds::Kinds;
 use crate::session::{Mode, Session};
 use crate::support::backend;
 use crate::support::rng::Rng;
@@ -82,8 +83,12 @@ pub fn run(name: &'static str, io: IoChoice, operations: u64) {
     if std::env::var_os(DENIED).is_some() {
         assert_eq!((&*backends.0, &*backends.1), ("threads", "threads"), "io_uring is denied");
     }
+    let mut kinds = Kinds::default();
+    callers.iter().for_each(|caller| kinds.add(&caller.kinds));
+    println!("{kinds:?}");
     if operations >= OPS_FOR_EVERYTHING {
         tally.require_everything();
+        kinds.require_all();
         assert!(tally.dram_hits > 0, "DRAM answered no get: {tally:?}");
         // Where the shards got their rings, glommio gets its own.
         if cfg!(feature = "glommio") && backends.0 == "uring" {

@@ -1,120 +1,100 @@
-//! Operations on several blobs: batches, copies, renames, gets as of one moment, and conditions.
+//! Operations on several blobs: batches, copies, renames, puts of many, gets as of one moment.
 
 use std::collections::BTreeSet;
 
-use isotherm::{Batch, Condition, Durability, ErrorKind, Version};
+use isotherm::{Batch, Condition, Durability, ErrorKind, Result, Version};
 
-use crate::blobs::{Blob, Op};
-use crate::caller::Caller;
+use crate::blobs::Op;
+use crate::caller::{Caller, OWN};
+use crate::change::{Change, Growth, bytes_of};
+use crate::kinds::Kind;
+use crate::marks::MarkChanges;
 use crate::session::Session;
-use crate::support::content::{Content, fill};
+use crate::support::content::Content;
 
 /// Steps of one batch at most, and bytes of one of its values.
 const STEPS_MAX: u64 = 8;
 const STEP_VALUE_MAX: u64 = 100 << 10;
 
 /// A step of a batch, as the model does it.
-struct Step {
-    part: usize,
-    key: Vec<u8>,
-    change: Change,
-    condition: Condition,
-}
-
-#[derive(Clone, Copy)]
-enum Change {
-    Put { seed: u64, len: u64 },
-    PutAt { at: u64, seed: u64, len: u64 },
-    Append { seed: u64, len: u64 },
-    Truncate { len: u64 },
-    Delete,
-    Require,
-}
-
-impl Change {
-    /// Whether it is about a blob that must be there.
-    fn wants_blob(self) -> bool {
-        matches!(self, Change::Truncate { .. } | Change::Delete)
-    }
+pub struct Step {
+    pub part: usize,
+    pub key: Vec<u8>,
+    pub change: Change,
+    pub condition: Condition,
 }
 
 impl Caller {
-    /// A condition that holds, or one that does not, of a blob as the model has it.
-    pub fn condition(&mut self, part: usize, key: &[u8], holds: bool) -> Option<Condition> {
-        let found = self.parts[part].blobs.get(key).map(|blob| blob.version);
-        match (found, holds) {
-            (None, true) => Some(Condition::Absent),
-            (None, false) => {
-                Some(self.rng.pick(&[Condition::Present, Condition::Version(Version(1))]))
-            }
-            (Some(None), true) => Some(Condition::Present),
-            (Some(Some(version)), true) => {
-                Some(self.rng.pick(&[Condition::Present, Condition::Version(version)]))
-            }
-            (Some(_), false) => Some(Condition::Absent),
-        }
-    }
-
-    /// Whether a condition holds, as far as the model knows.
-    fn failure(&self, step: &Step) -> Option<ErrorKind> {
-        let found = self.parts[step.part].blobs.get(&step.key);
-        match (step.condition, found) {
-            (Condition::Absent, Some(_)) => Some(ErrorKind::Exists),
-            (Condition::Present | Condition::Version(_), None) => Some(ErrorKind::NotFound),
-            (Condition::Version(wanted), Some(blob)) if blob.version != Some(wanted) => {
-                Some(ErrorKind::VersionMismatch)
-            }
-            _ => None,
-        }
-    }
-
     pub async fn batch(&mut self, session: &Session, level: Option<Durability>) {
         let steps = self.steps();
-        let mut bytes: Vec<Vec<u8>> = Vec::new();
-        for step in &steps {
-            let (seed, len) = match step.change {
-                Change::Put { seed, len }
-                | Change::PutAt { seed, len, .. }
-                | Change::Append { seed, len } => (seed, len),
-                _ => (0, 0),
-            };
-            let mut data = vec![0; len as usize];
-            fill(seed, 0, &mut data);
-            bytes.push(data);
-        }
-        let mut batch = Batch::new();
-        for (step, data) in steps.iter().zip(&bytes) {
-            let (bucket, key) = (self.bucket(step.part), &step.key[..]);
-            match step.change {
-                Change::Put { .. } => batch.put(&bucket, key, &data[..]),
-                Change::PutAt { at, .. } => batch.put_at(&bucket, key, at, &data[..]),
-                Change::Append { .. } => batch.append(&bucket, key, &data[..]),
-                Change::Truncate { len } => batch.truncate(&bucket, key, len),
-                Change::Delete => batch.delete(&bucket, key),
-                Change::Require => batch.require(&bucket, key, Condition::None),
-            };
-            batch.when(step.condition);
-        }
-        let condition = steps.iter().find_map(|step| self.failure(step));
-        let missing = steps.iter().any(|step| {
-            step.change.wants_blob() && !self.parts[step.part].blobs.contains_key(&step.key)
-        });
-        let expected = condition.or(missing.then_some(ErrorKind::NotFound));
+        let batch = self.batch_of(&steps);
         let done = session.commit(&batch, level).await;
-        if let Some(kind) = expected {
-            let found = done.as_ref().err().map(|error| error.kind());
-            assert_eq!(
-                found,
-                Some(kind),
-                "{done:?}: batch {} of caller",
-                self.describe_steps(&steps)
-            );
-            return;
+        self.kinds.count(Kind::Batch);
+        self.finish_batch(&steps, done);
+    }
+
+    /// The same for the engine.
+    pub fn batch_of(&self, steps: &[Step]) -> Batch<'static> {
+        let mut batch = Batch::new();
+        for Step { part, key, change, condition } in steps {
+            let (bucket, (seed, len)) = (self.bucket(*part), change.seed_and_len());
+            let data = bytes_of(seed, len);
+            match change {
+                Change::Put { .. } => batch.put(&bucket, key, data),
+                Change::PutAt { at, .. } => batch.put_at(&bucket, key, *at, data),
+                Change::Append { .. } => batch.append(&bucket, key, data),
+                Change::Truncate { len } => batch.truncate(&bucket, key, *len),
+                Change::Delete => batch.delete(&bucket, key),
+                Change::Attributes(changes) => {
+                    batch.set_attributes(&bucket, key, changes.for_engine())
+                }
+                Change::Require => batch.require(&bucket, key, Condition::None),
+                Change::PutRanges(_) | Change::Stream(_) => unreachable!("no step: {change:?}"),
+            };
+            batch.when(*condition);
         }
-        let versions = done.unwrap_or_else(|e| panic!("{e}: {}", self.describe_steps(&steps)));
+        batch
+    }
+
+    /// Compares how a batch ended, and takes it in.
+    pub fn finish_batch(&mut self, steps: &[Step], done: Result<Vec<Version>>) {
+        let found = done.as_ref().map_err(|error| error.kind()).err();
+        let expected = self.refusal_of(steps);
+        assert!(found == expected, "{done:?}, not {expected:?}: {}", self.describe_steps(steps));
+        match expected {
+            None => {}
+            Some(ErrorKind::QuotaExceeded) => self.kinds.count(Kind::BatchRefusedByQuota),
+            Some(_) => self.kinds.count(Kind::BatchRefusedByCondition),
+        }
+        let Ok(versions) = done else {
+            return steps.iter().for_each(|step| self.compare_after_refusal(step.part, &step.key));
+        };
+        let parts: BTreeSet<usize> = steps.iter().map(|step| step.part).collect();
+        if parts.len() > 1 {
+            self.kinds.count(Kind::BatchAcrossBuckets);
+        }
         for (step, version) in steps.iter().zip(versions) {
-            self.apply(step, version);
+            self.parts[step.part].apply(&step.key, &step.change, Some(version));
         }
+    }
+
+    /// The first condition that fails, else a missing blob, else a quota.
+    fn refusal_of(&self, steps: &[Step]) -> Option<ErrorKind> {
+        let condition =
+            steps.iter().find_map(|step| self.parts[step.part].failure(&step.key, step.condition));
+        let missing = || {
+            let missing = |step: &Step| {
+                self.parts[step.part].refusal_by_blob(&step.key, &step.change, Condition::None)
+            };
+            steps.iter().find_map(missing)
+        };
+        let quota = || {
+            let mut grown = Growth::default();
+            let own = steps.iter().filter(|step| step.part == OWN);
+            own.for_each(|step| grown.add(self.parts[OWN].growth(&step.key, &step.change)));
+            self.parts[OWN].exceeds(grown).then_some(ErrorKind::QuotaExceeded)
+        };
+        condition.or_else(missing).or_else(quota)
     }
 
     fn steps(&mut self) -> Vec<Step> {
@@ -127,91 +107,130 @@ impl Caller {
             if !seen.insert((part, key.clone())) {
                 continue;
             }
-            let len = self.parts[part].content(&key).map_or(0, Content::len);
-            let exists = self.parts[part].blobs.contains_key(&key);
-            let (seed, size) = (self.rng.next(), self.rng.log_uniform(STEP_VALUE_MAX));
-            let change = match self.rng.below(10) {
-                0..4 => Change::Put { seed, len: size },
-                4 | 5 => Change::PutAt { at: self.rng.below(len), seed, len: size.max(1) },
-                6 if len < self.plan.value_max => Change::Append { seed, len: size.max(1) },
-                7 if exists => Change::Truncate { len: self.rng.below(len) },
-                8 if exists => Change::Delete,
-                9 => Change::Require,
-                _ => Change::Put { seed, len: size },
-            };
+            self.settle_version(part, &key);
+            let change = self.step_on(part, &key);
             let holds = !(spoil && number == 0);
             let condition = match holds && !self.rng.one_in(3) {
-                true => None,
+                true => Condition::None,
                 false => self.condition(part, &key, holds),
             };
-            let condition = condition.unwrap_or_default();
-            self.remember(part, &key, Op::Batch);
+            self.remember(part, &key, Op::Batch(change.clone()));
             steps.push(Step { part, key, change, condition });
         }
         steps
     }
 
-    fn apply(&mut self, step: &Step, version: Version) {
-        let part = &mut self.parts[step.part];
-        let before = part.blobs.get(&step.key).map(|blob| blob.content.len());
-        let idle = match step.change {
-            Change::Require => true,
-            Change::Truncate { len } => before == Some(len),
-            _ => false,
-        };
-        if idle {
-            return;
-        }
-        part.advance(&step.key, version);
-        if let Change::Delete = step.change {
-            part.blobs.remove(&step.key);
-            return;
-        }
-        let fresh = || Blob { content: Content::default(), version: None };
-        let blob = part.blobs.entry(step.key.clone()).or_insert_with(fresh);
-        blob.version = Some(version);
-        let end = blob.content.len();
-        match step.change {
-            Change::Put { seed, len } => blob.content = Content::of(seed, len),
-            Change::PutAt { at, seed, len } => blob.content.write(at, seed, len),
-            Change::Append { seed, len } => blob.content.write(end, seed, len),
-            Change::Truncate { len } => blob.content.truncate(len),
-            Change::Delete | Change::Require => {}
+    fn step_on(&mut self, part: usize, key: &[u8]) -> Change {
+        let len = self.parts[part].content(key).map_or(0, Content::len);
+        let exists = self.parts[part].blobs.contains_key(key);
+        let (seed, size) = (self.rng.next(), self.rng.log_uniform(STEP_VALUE_MAX));
+        match self.rng.below(12) {
+            4 | 5 => Change::PutAt { at: self.rng.below(len), seed, len: size },
+            6 if len < self.plan.value_max => Change::Append { seed, len: size },
+            7 if exists => Change::Truncate { len: self.rng.below(len) },
+            8 if exists => Change::Delete,
+            9 => Change::Require,
+            10 if exists || self.rng.one_in(8) => {
+                Change::Attributes(MarkChanges::draw(&mut self.rng))
+            }
+            _ => Change::Put { seed, len: size },
         }
     }
 
+    /// Several puts in one call.
+    pub async fn put_many(&mut self, session: &Session, level: Option<Durability>) {
+        let mut seen = BTreeSet::new();
+        let mut steps = Vec::new();
+        for _ in 0..1 + self.rng.below(STEPS_MAX) {
+            let (part, key) = self.any_key();
+            let (seed, len) = (self.rng.next(), self.rng.log_uniform(STEP_VALUE_MAX));
+            if seen.insert((part, key.clone())) {
+                let (change, condition) = (Change::Put { seed, len }, Condition::None);
+                self.remember(part, &key, Op::Batch(change.clone()));
+                steps.push(Step { part, key, change, condition });
+            }
+        }
+        let buckets: Vec<_> = steps.iter().map(|step| self.bucket(step.part)).collect();
+        let values: Vec<Vec<u8>> = (steps.iter().map(|step| step.change.seed_and_len()))
+            .map(|(seed, len)| bytes_of(seed, len))
+            .collect();
+        let blobs = buckets.iter().zip(&steps).zip(&values);
+        let blobs: Vec<_> =
+            blobs.map(|((bucket, step), value)| (bucket, &step.key[..], &value[..])).collect();
+        let done = session.put_many(&blobs, level).await;
+        self.kinds.count(Kind::PutMany);
+        self.finish_batch(&steps, done);
+    }
+
     /// Copies or renames a blob, within its bucket or into the other one.
-    pub async fn rename(&mut self, session: &Session, goes: bool, level: Option<Durability>) {
-        let ((from, key), (to, to_key)) = (self.any_key(), self.any_key());
-        if (from, &key) == (to, &to_key) {
+    pub async fn copy(&mut self, session: &Session, goes: bool, level: Option<Durability>) {
+        let (from, to) = (self.any_key(), self.any_key());
+        if from == to {
             return;
         }
+        self.remember_copy(&from, &to, goes);
+        let (bucket, target) = (self.bucket(from.0), self.bucket(to.0));
+        let done = session.copy((&bucket, &from.1), (&target, &to.1), goes, level).await;
+        self.finish_copy(&from, &to, goes, done);
+    }
+
+    pub fn remember_copy(&mut self, from: &(usize, Vec<u8>), to: &(usize, Vec<u8>), goes: bool) {
         let op = if goes { Op::Rename } else { Op::Copy };
-        self.remember(from, &key, op);
-        self.remember(to, &to_key, op);
-        let (bucket, target) = (self.bucket(from), self.bucket(to));
-        let done = session.copy((&bucket, &key), (&target, &to_key), goes, level).await;
-        let Some(content) = self.parts[from].content(&key).cloned() else {
-            let found = done.as_ref().err().map(|error| error.kind());
-            assert_eq!(found, Some(ErrorKind::NotFound), "{}", self.describe(from, &key));
-            return;
+        self.remember(from.0, &from.1, op.clone());
+        self.remember(to.0, &to.1, op);
+    }
+
+    /// Compares how a copy or a rename ended, and takes it in.
+    pub fn finish_copy(
+        &mut self,
+        (from, key): &(usize, Vec<u8>),
+        (to, to_key): &(usize, Vec<u8>),
+        goes: bool,
+        done: Result<Version>,
+    ) {
+        let Some(blob) = self.parts[*from].blobs.get(key).cloned() else {
+            return self.require_failed(*from, key, &done, ErrorKind::NotFound);
         };
-        let version = done.unwrap_or_else(|e| panic!("{e}: {}", self.describe(from, &key)));
-        self.parts[to].advance(&to_key, version);
-        self.parts[to].blobs.insert(to_key, Blob { content, version: Some(version) });
+        let value = Change::Stream(blob.content.clone());
+        let mut growth = self.parts[*to].growth(to_key, &value);
+        if goes && from == to {
+            growth.add(self.parts[*to].growth(key, &Change::Delete));
+        }
+        if self.parts[*to].exceeds(growth) {
+            self.kinds.count(Kind::CopyRefusedByQuota);
+            self.require_failed(*to, to_key, &done, ErrorKind::QuotaExceeded);
+            self.compare_after_refusal(*from, key);
+            return self.compare_after_refusal(*to, to_key);
+        }
+        let version = done.unwrap_or_else(|e| panic!("{e}: {}", self.describe(*from, key)));
+        self.kinds.count(match (goes, from == to) {
+            (false, true) => Kind::Copy,
+            (false, false) => Kind::CopyAcrossBuckets,
+            (true, true) => Kind::Rename,
+            (true, false) => Kind::RenameAcrossBuckets,
+        });
+        self.parts[*to].advance(to_key, version);
+        let copy = crate::blobs::Blob { version: Some(version), ..blob };
+        self.parts[*to].blobs.insert(to_key.clone(), copy);
         if goes {
-            self.parts[from].blobs.remove(&key);
+            self.parts[*from].blobs.remove(key);
         }
     }
 
     /// Gets several blobs as of one moment.
     pub async fn get_many(&mut self, session: &Session) {
+        self.kinds.count(Kind::GetMany);
         let names: Vec<(usize, Vec<u8>)> =
             (0..1 + self.rng.below(6)).map(|_| self.any_key()).collect();
         let buckets: Vec<_> = names.iter().map(|(part, _)| self.bucket(*part)).collect();
         let blobs: Vec<_> =
             buckets.iter().zip(&names).map(|(bucket, (_, key))| (bucket, &key[..])).collect();
         let values = session.get_many(&blobs).await.unwrap();
+        self.compare_values(&names, values);
+    }
+
+    pub fn compare_values(&self, names: &[(usize, Vec<u8>)], values: Vec<Result<Vec<u8>>>) {
+        assert_eq!(names.len(), values.len());
         for ((part, key), value) in names.iter().zip(values) {
             match (self.parts[*part].content(key).map(Content::len), value) {
                 (None, Err(error)) => assert_eq!(error.kind(), ErrorKind::NotFound),
@@ -226,13 +245,11 @@ impl Caller {
         }
     }
 
-    fn any_key(&mut self) -> (usize, Vec<u8>) {
-        let part = self.rng.below(2) as usize;
-        let keys = self.parts[part].universe.len() as u64;
-        (part, self.parts[part].universe[self.rng.skewed(keys) as usize].clone())
-    }
-
     fn describe_steps(&self, steps: &[Step]) -> String {
-        steps.iter().map(|step| self.describe(step.part, &step.key) + "\n").collect()
+        let one = |step: &Step| {
+            let Step { change, condition, .. } = step;
+            format!("{change:?} under {condition:?}: {}\n", self.describe(step.part, &step.key))
+        };
+        steps.iter().map(one).collect()
     }
 }

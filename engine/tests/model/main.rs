@@ -12,12 +12,22 @@
 mod support;
 
 mod blobs;
+mod bursts;
 mod caller;
+mod change;
+mod changes;
+mod choose;
 mod files;
 mod groups;
+mod kinds;
+mod listings;
+mod marks;
+mod reads;
 mod session;
 mod simulated;
+mod streams;
 mod tally;
+mod wholes;
 
 use std::str::FromStr;
 

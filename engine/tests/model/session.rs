@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 
 use isotherm::api::edit::Edit;
 use isotherm::{
-    Action, Batch, Bucket, BucketOptions, CheckOptions, Completion, Condition, Durability,
-    ErrorKind, OpMemory, Operation, PutOptions, Result, Scope, Store, Version,
+    Action, AttributeChanges, Batch, BlobReader, BlobWriter, Bucket, BucketOptions, CheckOptions,
+    Completion, Durability, ErrorKind, OpMemory, Operation, PutOptions, Queue, Result, Scope,
+    Store, Version,
 };
 
 /// How a caller waits.
@@ -59,10 +60,8 @@ impl Session {
         bucket: &Bucket,
         key: &[u8],
         edit: Edit<'_>,
-        level: Option<Durability>,
-        condition: Condition,
+        options: PutOptions,
     ) -> Result<(Option<Version>, Option<u64>)> {
-        let options = PutOptions { durability: level, condition };
         if is_queued(key) && !matches!(edit, Edit::Attributes(_)) {
             let action = match edit {
                 Edit::Replace(_) => Action::Put,
@@ -124,6 +123,113 @@ impl Session {
         }
     }
 
+    pub async fn put_ranges(
+        &self,
+        bucket: &Bucket,
+        key: &[u8],
+        ranges: &[(u64, Vec<u8>)],
+        options: PutOptions,
+    ) -> Result<Version> {
+        let ranges: Vec<(u64, &[u8])> = ranges.iter().map(|(at, b)| (*at, &b[..])).collect();
+        match self.mode {
+            Mode::Blocking => bucket.put_ranges(key, &ranges, options),
+            Mode::Futures => bucket.put_ranges_async(key, &ranges, options).await,
+        }
+    }
+
+    pub async fn get_ranges(
+        &self,
+        bucket: &Bucket,
+        key: &[u8],
+        ranges: &mut [(u64, &mut [u8])],
+    ) -> Result<Vec<usize>> {
+        match self.mode {
+            Mode::Blocking => bucket.get_ranges(key, ranges),
+            Mode::Futures => bucket.get_ranges_async(key, ranges).await,
+        }
+    }
+
+    pub async fn set_attributes(
+        &self,
+        bucket: &Bucket,
+        key: &[u8],
+        changes: &AttributeChanges,
+        options: PutOptions,
+    ) -> Result<Version> {
+        match self.mode {
+            Mode::Blocking => bucket.set_attributes_with(key, changes, options),
+            Mode::Futures => {
+                let edit = Edit::Attributes(changes);
+                bucket.edit(key, edit, options).await.map(|changed| changed.version)
+            }
+        }
+    }
+
+    pub async fn append(&self, writer: &mut BlobWriter, bytes: &[u8]) -> Result<()> {
+        match self.mode {
+            Mode::Blocking => writer.append(bytes),
+            Mode::Futures => writer.append_async(bytes).await,
+        }
+    }
+
+    pub async fn commit_stream(&self, writer: &mut BlobWriter) -> Result<Version> {
+        writer.commit_async().await
+    }
+
+    pub async fn read_into(&self, reader: &mut BlobReader, into: &mut [u8]) -> Result<usize> {
+        match self.mode {
+            Mode::Blocking => reader.read_into(into),
+            Mode::Futures => reader.read_into_async(into).await,
+        }
+    }
+
+    pub async fn rename_bucket(&self, name: &str, to: &str) -> Result<()> {
+        match self.mode {
+            Mode::Blocking => self.store.rename_bucket(name, to),
+            Mode::Futures => self.store.rename_bucket_async(name, to).await,
+        }
+    }
+
+    pub async fn clear_bucket(&self, name: &str) -> Result<()> {
+        match self.mode {
+            Mode::Blocking => self.store.clear_bucket(name),
+            Mode::Futures => self.store.clear_bucket_async(name).await,
+        }
+    }
+
+    pub async fn set_bucket_options(&self, name: &str, options: BucketOptions) -> Result<()> {
+        match self.mode {
+            Mode::Blocking => self.store.set_bucket_options(name, options),
+            Mode::Futures => self.store.set_bucket_options_async(name, options).await,
+        }
+    }
+
+    pub async fn compact(&self) -> Result<()> {
+        match self.mode {
+            Mode::Blocking => self.store.compact().map(drop),
+            Mode::Futures => self.store.compact_async().await.map(drop),
+        }
+    }
+
+    pub async fn put_many(
+        &self,
+        blobs: &[(&Bucket, &[u8], &[u8])],
+        level: Option<Durability>,
+    ) -> Result<Vec<Version>> {
+        match self.mode {
+            Mode::Blocking => self.store.put_many(blobs, level),
+            Mode::Futures => self.store.put_many_async(blobs, level).await,
+        }
+    }
+
+    /// Takes completions, `min` of them at least.
+    pub async fn wait_for(&self, queue: &Queue, min: usize, ended: &mut Vec<Completion>) -> usize {
+        match self.mode {
+            Mode::Blocking => queue.wait(min, usize::MAX, None, ended),
+            Mode::Futures => queue.wait_async(min, usize::MAX, ended).await,
+        }
+    }
+
     pub async fn get_many(&self, blobs: &[(&Bucket, &[u8])]) -> Result<Vec<Result<Vec<u8>>>> {
         match self.mode {
             Mode::Blocking => self.store.get_many(blobs),
@@ -136,10 +242,7 @@ impl Session {
         let queue = self.store.queue(1).unwrap();
         let id = queue.submit(operation).unwrap();
         let mut ended = Vec::new();
-        let count = match self.mode {
-            Mode::Blocking => queue.wait(1, 2, None, &mut ended),
-            Mode::Futures => queue.wait_async(1, 2, &mut ended).await,
-        };
+        let count = self.wait_for(&queue, 1, &mut ended).await;
         assert_eq!(count, 1, "one operation has one completion");
         assert_eq!(ended[0].id, id);
         ended.remove(0)

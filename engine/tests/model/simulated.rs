@@ -17,6 +17,7 @@ use isotherm::io::{Device, Devices};
 use isotherm::types::{Durability, TierKind, Uuid};
 
 use crate::caller::{Caller, Plan};
+use crate::kinds::Kinds;
 use crate::session::{Mode, Session};
 use crate::support::rng::Rng;
 use crate::tally::Tally;
@@ -81,7 +82,7 @@ fn config(shards: usize) -> ResolvedConfig {
     }
 }
 
-fn run(seed: u64, operations: u64) -> (Trace, Tally) {
+fn run(seed: u64, operations: u64) -> (Trace, Tally, Kinds) {
     let _tell = TellSeed("model in the simulator", seed);
     let world = SimWorld::new(seed);
     let runtime = Runtime::Sim(world.clone());
@@ -122,11 +123,13 @@ fn run(seed: u64, operations: u64) -> (Trace, Tally) {
         drop(stats_on_failure);
         drop(ManuallyDrop::into_inner(session));
     }
-    (Trace { hash: world.trace_hash(), len: world.trace_len() }, tally)
+    let mut kinds = Kinds::default();
+    callers.iter().for_each(|caller| kinds.add(&caller.kinds));
+    (Trace { hash: world.trace_hash(), len: world.trace_len() }, tally, kinds)
 }
 
 /// On a thread of its own: what an earlier run left in thread-local state must not matter.
-fn run_on_a_new_thread(seed: u64, operations: u64) -> (Trace, Tally) {
+fn run_on_a_new_thread(seed: u64, operations: u64) -> (Trace, Tally, Kinds) {
     std::thread::spawn(move || run(seed, operations)).join().expect("the run failed")
 }
 
@@ -135,12 +138,14 @@ fn no_answer_differs_from_the_model_in_the_simulator_and_a_seed_repeats_its_trac
     let seed = crate::seed();
     let operations = setting("ISOTHERM_SIM_OPS", OPS);
     let start = Instant::now();
-    let (first, tally) = run_on_a_new_thread(seed, operations);
+    let (first, tally, kinds) = run_on_a_new_thread(seed, operations);
     let seconds = start.elapsed().as_secs();
     println!("model in the simulator: seed {seed}, {seconds} s, {first:?}\n{tally:#?}");
     tally.require_everything();
-    let (second, _) = run_on_a_new_thread(seed, operations);
+    println!("{kinds:?}");
+    kinds.require_all();
+    let (second, ..) = run_on_a_new_thread(seed, operations);
     assert_eq!(first, second, "seed {seed} took another course the second time");
-    let (other, _) = run_on_a_new_thread(seed + 1, operations / 10);
+    let (other, ..) = run_on_a_new_thread(seed + 1, operations / 10);
     assert_ne!(first, other, "two seeds took the same course");
 }
