@@ -160,6 +160,12 @@ impl Caller {
             _ => false,
         };
         if idle {
+            // Where the log did not have the state yet, it has it now, as a newer version.
+            if let (Change::Truncate { .. }, Some(blob)) =
+                (step.change, part.blobs.get_mut(&step.key))
+            {
+                blob.version = None;
+            }
             return;
         }
         part.advance(&step.key, version);
