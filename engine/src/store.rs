@@ -199,7 +199,7 @@ impl Store {
     /// Makes all changes of a batch, or none: a reader, and a crash, sees the old state or the new one
     /// whole. Runs at Written level at least; at the highest default of its buckets if `durability`
     /// is `None`. Returns the version that each step made; of one that changes nothing, the version
-    /// found.
+    /// found, or that under which the log has it now.
     ///
     /// # Errors
     /// Those of each change, and that of the first condition that does not hold; `InvalidArgument` if
