@@ -29,8 +29,8 @@ pub enum Change {
     Delete,
     PutRanges(Vec<Range>),
     Attributes(MarkChanges),
-    /// The commit of a stream of this content.
-    Stream(Content),
+    /// What a copy makes of its target.
+    Value(Content),
     /// Only the condition counts.
     Require,
 }
@@ -117,7 +117,7 @@ impl Change {
             Change::PutRanges(ranges) => {
                 Some(ranges.iter().map(|range| range.at + range.len).fold(len, u64::max))
             }
-            Change::Stream(content) => Some(content.len()),
+            Change::Value(content) => Some(content.len()),
             Change::Attributes(_) | Change::Require => now,
             Change::Delete => None,
         }
@@ -134,7 +134,7 @@ impl Change {
                 ranges.iter().for_each(|range| content.write(range.at, range.seed, range.len));
             }
             Change::Attributes(changes) => blob.marks = changes.apply_to(&blob.marks),
-            Change::Stream(value) => *content = value.clone(),
+            Change::Value(value) => *content = value.clone(),
             Change::Delete | Change::Require => {}
         }
     }

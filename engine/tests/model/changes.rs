@@ -120,8 +120,7 @@ impl Caller {
             Change::Delete => Kind::Delete,
             Change::PutRanges(_) => Kind::PutRanges,
             Change::Attributes(_) => Kind::SetAttributes,
-            Change::Stream(_) => Kind::StreamCommit,
-            Change::Require => unreachable!("a step of batches alone"),
+            Change::Value(_) | Change::Require => unreachable!("no change of one blob"),
         });
     }
 
@@ -129,19 +128,14 @@ impl Caller {
         let blobs = &self.parts[part];
         let by_condition = blobs.failure(key, condition).is_some();
         let growth = blobs.growth(key, change);
-        let is_stream = matches!(change, Change::Stream(_));
         if by_condition {
-            let stream_or_not = [Kind::ChangeRefusedByCondition, Kind::StreamRefusedByCondition];
-            self.kinds.count(stream_or_not[usize::from(is_stream)]);
+            self.kinds.count(Kind::ChangeRefusedByCondition);
         } else if blobs.refusal_by_blob(key, change, condition).is_none() {
-            self.count_quota(part, growth, is_stream);
+            self.count_quota(part, growth);
         }
     }
 
-    fn count_quota(&mut self, part: usize, growth: Growth, is_stream: bool) {
-        if is_stream {
-            self.kinds.count(Kind::StreamRefusedByQuota);
-        }
+    fn count_quota(&mut self, part: usize, growth: Growth) {
         if self.parts[part].exceeds_bytes(growth) {
             self.kinds.count(Kind::ChangeRefusedByQuotaOfBytes);
         }

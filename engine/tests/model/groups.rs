@@ -49,7 +49,7 @@ impl Caller {
                     batch.set_attributes(&bucket, key, changes.for_engine())
                 }
                 Change::Require => batch.require(&bucket, key, Condition::None),
-                Change::PutRanges(_) | Change::Stream(_) => unreachable!("no step: {change:?}"),
+                Change::PutRanges(_) | Change::Value(_) => unreachable!("no step: {change:?}"),
             };
             batch.when(*condition);
         }
@@ -191,7 +191,7 @@ impl Caller {
         let Some(blob) = self.parts[*from].blobs.get(key).cloned() else {
             return self.require_failed(*from, key, &done, ErrorKind::NotFound);
         };
-        let value = Change::Stream(blob.content.clone());
+        let value = Change::Value(blob.content.clone());
         let mut growth = self.parts[*to].growth(to_key, &value);
         if goes && from == to {
             growth.add(self.parts[*to].growth(key, &Change::Delete));

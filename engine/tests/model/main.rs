@@ -25,7 +25,6 @@ mod marks;
 mod reads;
 mod session;
 mod simulated;
-mod streams;
 mod tally;
 mod wholes;
 

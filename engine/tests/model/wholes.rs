@@ -34,7 +34,6 @@ impl Caller {
     /// Destroys this caller's own bucket and makes it anew, with other options.
     async fn recreate(&mut self, session: &Session) {
         self.kinds.count(Kind::BucketDestroyed);
-        self.end_streams_of_own();
         let options = self.options_without_quota();
         let name = self.parts[OWN].name.clone();
         let old = self.bucket(OWN);
@@ -84,10 +83,10 @@ impl Caller {
         let mut options = self.options_without_quota();
         if !self.parts[OWN].is_limited() {
             let (bytes, blobs) = self.parts[OWN].used();
-            let bytes = self.rng.below(bytes + bytes / 4 + 100_000);
+            let bytes = 1 + self.rng.below(bytes + bytes / 4 + 100_000);
             options.quota_bytes = self.rng.one_in(2).then_some(bytes);
             options.quota_blobs =
-                self.rng.one_in(2).then(|| (blobs + self.rng.below(6)).saturating_sub(2));
+                self.rng.one_in(2).then(|| (blobs + self.rng.below(6)).saturating_sub(2).max(1));
         }
         let name = self.parts[OWN].name.clone();
         session.set_bucket_options(&name, options).await.unwrap();
