@@ -32,7 +32,7 @@ use crate::limits::{BLOCK, INLINE_MAX, INLINE_RECORD_MAX};
 use crate::paging::write::Material;
 use crate::shard::apply::release_claim;
 use crate::tier::dram::{DirRange, Dram, Fresh};
-use crate::tier::written::WrittenBytes;
+use crate::tier::room::Room;
 use crate::types::{BufferId, Durability, Location, TierId, Version};
 use crate::usage::Hold;
 
@@ -383,7 +383,7 @@ pub(super) struct Started {
 
 enum StartedState {
     Inline(Payload),
-    Writing(Receiver<Result<WrittenBytes>>),
+    Writing(Receiver<Result<NewBuffer>>),
 }
 
 impl Started {
@@ -393,10 +393,30 @@ impl Started {
                 Ok(NewBuffer { buffer: self.buffer, source: Source::Inline(payload) })
             }
             StartedState::Writing(answer) => match answer.await {
-                Ok(written) => Ok(NewBuffer::written(self.buffer, written?)),
+                Ok(written) => written,
                 Err(_) => fail!(Closed, "the store closed during a write"),
             },
         }
+    }
+}
+
+/// How a piece gets to a device, and where its buffer stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// In the batch of its record.
+    Inline,
+    /// Apart; it may be the whole value.
+    Lone,
+    /// Apart; it is of a map.
+    OfMap,
+    /// Apart; it is one of several new ones of a map, and in the table before that is logged.
+    Held,
+}
+
+impl Way {
+    /// In the batch, or else like this.
+    pub(super) fn inline_or(self, inline: bool) -> Way {
+        if inline { Way::Inline } else { self }
     }
 }
 
@@ -407,10 +427,9 @@ pub(super) async fn start_piece(
     id: BufferId,
     value_offset: u64,
     bytes: &[u8],
-    table: bool,
-    inline: bool,
+    way: Way,
 ) -> Started {
-    if inline {
+    if way == Way::Inline {
         // The bytes must outlive the caller's borrow: the batch is written later.
         let payload = Payload::Owned(bytes.into());
         return Started { buffer: buffer_of(id, bytes), state: StartedState::Inline(payload) };
@@ -420,9 +439,9 @@ pub(super) async fn start_piece(
         key: claim.key.clone(),
         version: claim.version,
         value_offset,
-        table,
+        table: way != Way::Lone,
     };
-    send_off(core, claim.hash, id, name, bytes).await
+    send_off(core, claim.hash, id, name, bytes, way == Way::Held, None).await
 }
 
 /// A buffer of these bytes. Its place is still to come.
@@ -446,13 +465,16 @@ pub(super) async fn send_off(
     id: BufferId,
     name: BufferName,
     bytes: &[u8],
+    in_table: bool,
+    room: Option<Room>,
 ) -> Started {
     let buffer = buffer_of(id, bytes);
     let mut buf = core.pool.get(bytes.len().next_multiple_of(BLOCK)).await;
     buf.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
     let (reply, answer) = oneshot();
     let shard = (core.shard_of(hash) + (name.value_offset >> 20) as usize) % core.shards.len();
-    let request = WriteRequest { buf, buffer: buffer.clone(), name, waiting_since: None, reply };
+    let (sent, waiting_since) = (buffer.clone(), None);
+    let request = WriteRequest { buf, buffer: sent, name, in_table, room, waiting_since, reply };
     core.shards[shard].push(Request::Write(request)).await;
     Started { buffer, state: StartedState::Writing(answer) }
 }
@@ -470,7 +492,11 @@ pub(super) async fn write_pieces(
 ) -> Result<()> {
     let mut started = std::collections::VecDeque::new();
     let mut result = Ok(());
-    let table = table || data.len() > buffer_size as usize;
+    let apart = match (data.len() > buffer_size as usize, table) {
+        (true, _) => Way::Held,
+        (false, true) => Way::OfMap,
+        (false, false) => Way::Lone,
+    };
     for (value_offset, piece) in pieces(offset, data.len(), buffer_size) {
         if is_enough(started.iter()) {
             result = finish_one(&mut started, draft).await;
@@ -486,8 +512,8 @@ pub(super) async fn write_pieces(
             buffer: id,
             buffer_offset: 0,
         });
-        let inline = claim.may_ride_inline(bytes.len());
-        started.push_back(start_piece(core, claim, id, value_offset, bytes, table, inline).await);
+        let way = apart.inline_or(claim.may_ride_inline(bytes.len()));
+        started.push_back(start_piece(core, claim, id, value_offset, bytes, way).await);
     }
     while !started.is_empty() {
         result = result.and(finish_one(&mut started, draft).await);

@@ -86,10 +86,13 @@ async fn read_span(
             Source::Inline(payload) => {
                 target.copy_from_slice(&payload.bytes()[from..from + extent.len as usize]);
             }
-            _ => {
+            source => {
                 let from = extent.buffer_offset;
-                read::read_buffer(core, bucket, &held, &new.buffer, from, target, claim.reader)
-                    .await?;
+                let (now, _pin) = match source {
+                    Source::Held(hold) => hold.pin()?,
+                    _ => (new.buffer.clone(), None),
+                };
+                read::read_buffer(core, bucket, &held, &now, from, target, claim.reader).await?;
             }
         }
     }

@@ -24,7 +24,7 @@ pub struct Held {
     pub state: BlobState,
     pub(super) resident: Vec<Resident>,
     /// Keeps a lone buffer's segment from being reused.
-    _lone_pin: Option<SegmentPin>,
+    lone_pin: Option<SegmentPin>,
 }
 
 pub(super) struct Resident {
@@ -88,7 +88,7 @@ pub fn hold_state(
         }
     }
     let lone_pin = state.lone().and_then(|lone| core.space.pin(lone.location));
-    Held { hash, key, state, resident, _lone_pin: lone_pin }
+    Held { hash, key, state, resident, lone_pin }
 }
 
 /// A piece of the caller's buffer that must come from a device.
@@ -125,14 +125,15 @@ impl Held {
         self.state.lone().map(|buffer| View::of_memory(Cow::Owned(vec![whole(buffer)])))
     }
 
-    /// Lets go of slots whose bytes a device has too, so that a version may be held for long.
+    /// Lets go of all its bytes, which have been read. Its length and version stay.
+    pub(super) fn unpin(&mut self) {
+        self.resident.clear();
+        self.lone_pin = None;
+    }
+
+    /// Lets go of slots whose bytes a device has too, so that a version may be held for long. Those
+    /// of a map may be moved meanwhile; a lone buffer may not.
     pub(super) fn unpin_clean(&mut self, core: &Core) {
-        if let Value::Lone(lone) = &self.state.value {
-            if !lone.is_dirty() {
-                self.resident.clear();
-            }
-            return;
-        }
         let extents = self.state.extents_in_memory();
         let is_dirty =
             |extent: Extent| core.table.get(extent.buffer).is_some_and(|buffer| buffer.is_dirty());

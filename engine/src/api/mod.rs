@@ -44,6 +44,8 @@ mod scan_by;
 mod serve;
 pub mod stream;
 #[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
 mod tests;
 
 pub use attributes::AttributeChanges;

@@ -8,7 +8,7 @@ use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::api::change::{Claim, Draft, start_piece};
+use crate::api::change::{Claim, Draft, Way, start_piece};
 use crate::api::crowded::rewrite_crowded;
 use crate::api::predecessor::{Predecessor, first_offset, ids_before};
 use crate::api::read;
@@ -56,12 +56,12 @@ async fn write(
             Source::Inline(payload) => {
                 let id = new.buffer.id;
                 let offset = first_offset(&draft.extents, id);
-                start_piece(core, claim, id, offset, payload.bytes(), true, false)
+                start_piece(core, claim, id, offset, payload.bytes(), Way::OfMap)
                     .await
                     .finish()
                     .await?
             }
-            Source::Written(_) | Source::Inherited => new,
+            Source::Written(_) | Source::Held(_) | Source::Inherited => new,
         };
         material.new.insert(new.buffer.id, new);
     }
@@ -171,7 +171,7 @@ async fn write_apart(
     bytes: &[u8],
 ) -> Result<NewBuffer> {
     claim.reserve(footprint(bytes.len() as u32)).await?;
-    start_piece(core, claim, id, offset, bytes, true, false).await.finish().await
+    start_piece(core, claim, id, offset, bytes, Way::OfMap).await.finish().await
 }
 
 /// Copies a lone buffer, under another id: its definition stands with the blob, and a page that is

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::api::change::{Claim, Draft, start_piece};
+use crate::api::change::{Claim, Draft, Way, start_piece};
 use crate::core::{Core, NewBuffer, Source};
 use crate::error::{Result, fail};
 use crate::index::extents::Extent;
@@ -108,8 +108,8 @@ pub(super) async fn add(
             claim.reserve(footprint(bytes.len() as u32)).await?;
         }
         let offset = first_offset(&draft.extents, id);
-        let inline = claim.may_ride_inline(bytes.len());
-        let written = start_piece(core, claim, id, offset, &bytes, true, inline).await;
+        let way = Way::OfMap.inline_or(claim.may_ride_inline(bytes.len()));
+        let written = start_piece(core, claim, id, offset, &bytes, way).await;
         entered.check_entered(&written.buffer.checks)?;
         draft.buffers.push(written.finish().await?);
     }

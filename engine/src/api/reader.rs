@@ -22,7 +22,7 @@ const WINDOW_BYTES_MAX: u64 = 4 << 20;
 const WINDOWS_AHEAD: usize = 2;
 
 /// A value, read from one version of the blob: whatever overwrites or deletes it meanwhile. It keeps
-/// that version's space until it is dropped.
+/// that version's space until it is dropped, or all of it in memory if that is one buffer.
 pub struct BlobReader {
     bucket: Bucket,
     held: Arc<Held>,
@@ -47,12 +47,21 @@ impl BlobReader {
         let Some(mut held) = held::hold(core, bucket.state(), key, 0..u64::MAX) else {
             return Err(not_found(bucket.state(), key));
         };
-        held.unpin_clean(core);
+        let mut window = Vec::new();
+        if held.state.lone().is_some() {
+            // Nothing could move it while somebody keeps it in its place.
+            let whole = 0..held.state.len;
+            let reading = read_range(bucket, &held, whole, Reader::Caller);
+            window = core.runtime.block_on(reading)?;
+            held.unpin();
+        } else {
+            held.unpin_clean(core);
+        }
         Ok(BlobReader {
             bucket: bucket.clone(),
             held: Arc::new(held),
             position: 0,
-            window: Vec::new(),
+            window,
             window_start: 0,
             window_bytes: WINDOW_BYTES_FIRST / 2,
             ahead: VecDeque::new(),

@@ -24,6 +24,7 @@ use crate::index::extents::Extent;
 use crate::index::state::BlobState;
 use crate::limits::VALUE_LEN_MAX;
 use crate::paging::write::{Author, Material, Written, write_pages};
+use crate::tier::room::Room;
 use crate::tier::space::footprint;
 use crate::types::{Durability, Version};
 
@@ -52,29 +53,16 @@ pub struct BlobWriter {
 struct Sent {
     /// Bytes of the value.
     len: u64,
-    in_flight: VecDeque<(Room, Started)>,
+    in_flight: VecDeque<Started>,
     /// Extents that no page has, and those of their buffers that a device has.
     draft: Draft,
     written: Written,
 }
 
-/// Device space set aside for bytes until they are live.
-struct Room {
-    core: Arc<Core>,
-    bytes: u64,
-}
-
-impl Room {
-    async fn take(core: &Arc<Core>, bytes: u64) -> Result<Room> {
-        let bytes = Reservation::take(core, bytes).await?.leave();
-        Ok(Room { core: core.clone(), bytes })
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.core.space.unreserve(self.bytes);
-    }
+/// Sets space aside for bytes until they are live.
+async fn take_room(core: &Core, bytes: u64) -> Result<Room> {
+    let bytes = Reservation::take(core, bytes).await?.leave();
+    Ok(Room::new(&core.space, bytes))
 }
 
 impl BlobWriter {
@@ -200,7 +188,7 @@ impl BlobWriter {
     /// Sends the next buffer off.
     async fn send(&mut self, core: &Arc<Core>, bytes: &[u8]) -> Result<()> {
         let _index_room = room_for(core, &self.key, bytes.len(), self.buffer_size as u32)?;
-        if is_enough(self.sent.in_flight.iter().map(|(_, started)| started)) {
+        if is_enough(self.sent.in_flight.iter()) {
             self.land_one(core).await?;
         }
         let room = self.room_for(core, footprint(bytes.len() as u32)).await?;
@@ -214,32 +202,30 @@ impl BlobWriter {
         };
         let hash = core.index.hash(state.id, &self.key);
         let (buffer, len) = (core.next_buffer(), bytes.len() as u32);
-        let started = send_off(core, hash, buffer, name, bytes).await;
+        let started = send_off(core, hash, buffer, name, bytes, true, Some(room)).await;
         self.sent.draft.extents.push(Extent { value_offset, len, buffer, buffer_offset: 0 });
         self.sent.len += bytes.len() as u64;
-        self.sent.in_flight.push_back((room, started));
+        self.sent.in_flight.push_back(started);
         Ok(())
     }
 
     /// Sets space aside. What is on its way counts twice, as live and as set aside: it lands first
     /// where that is too much.
     async fn room_for(&mut self, core: &Arc<Core>, bytes: u64) -> Result<Room> {
-        match Room::take(core, bytes).await {
+        match take_room(core, bytes).await {
             Err(error) if error.kind() == ErrorKind::NoSpace => {}
             taken => return taken,
         }
         while !self.sent.in_flight.is_empty() {
             self.land_one(core).await?;
         }
-        Room::take(core, bytes).await
+        take_room(core, bytes).await
     }
 
     /// Waits for the oldest buffer on its way. As soon as they fill a page it is written.
     async fn land_one(&mut self, core: &Arc<Core>) -> Result<()> {
-        let Some((room, started)) = self.sent.in_flight.pop_front() else { return Ok(()) };
+        let Some(started) = self.sent.in_flight.pop_front() else { return Ok(()) };
         self.sent.draft.buffers.push(started.finish().await?);
-        // What was set aside for it is live now.
-        drop(room);
         let most = core.settings.page_extents as usize;
         if self.sent.draft.buffers.len() == most {
             self.write_page(core, most).await?;
@@ -255,7 +241,7 @@ impl BlobWriter {
         let new = buffers.map(|new| (new.buffer.id, new)).collect();
         let material = Material { new, ..Material::default() };
         let lens = extents.iter().map(|extent| extent.len);
-        let _room = Room::take(core, pages_footprint(core, self.key.len(), count, lens)).await?;
+        let _room = take_room(core, pages_footprint(core, self.key.len(), count, lens)).await?;
         let bucket = self.bucket.state().id;
         let author = Author {
             hash: core.index.hash(bucket, &self.key),

@@ -9,7 +9,7 @@ use crate::index::attributes::SharedAttributes;
 use crate::index::extents::Extent;
 use crate::index::pages::PageRef;
 use crate::index::state::{BlobState, Buffer};
-use crate::index::table::to_record;
+use crate::index::table::{RowHold, to_record};
 use crate::io::buffer::AlignedBuf;
 use crate::io::exec::LocalFuture;
 use crate::io::runtime::Nanos;
@@ -17,6 +17,7 @@ use crate::io::wait::Sender;
 use crate::log::record::{MoveSubject, Record, SegmentKind};
 use crate::paging::write::PageHold;
 use crate::tier::dram::{DirRange, Dram, OwnedPin};
+use crate::tier::room::Room;
 use crate::tier::written::WrittenBytes;
 use crate::types::{
     BucketId, BufferId, Durability, Location, SlotId, TierId, TierSegment, Version,
@@ -75,10 +76,15 @@ pub struct WriteRequest {
     pub buffer: Buffer,
     /// For the segment's summary.
     pub name: BufferName,
+    /// It will stand in the buffer table, under an id that is new: it does so as soon as the device
+    /// has it, so that it can be moved while its change is in the making.
+    pub in_table: bool,
+    /// What is set aside for it until then.
+    pub room: Option<Room>,
     /// Since when it waits for room, if another shard had none and handed it on.
     pub waiting_since: Option<Nanos>,
     /// Answered once the device has the bytes.
-    pub reply: Sender<Result<WrittenBytes>>,
+    pub reply: Sender<Result<NewBuffer>>,
 }
 
 /// What a segment summary says of a buffer.
@@ -292,25 +298,25 @@ pub struct Splice {
 
 /// A buffer that a commit defines.
 pub struct NewBuffer {
-    /// Its facts. The location counts unless the bytes ride in the batch.
+    /// Its facts. The location counts unless the bytes ride in the batch; of one that the table holds
+    /// it is where it was written, until the record gets its place in the log.
     pub buffer: Buffer,
     /// Where the bytes are.
     pub source: Source,
 }
 
 impl NewBuffer {
-    /// A buffer whose bytes have been written for this commit.
-    pub fn written(buffer: Buffer, written: WrittenBytes) -> NewBuffer {
-        let buffer = Buffer { location: written.location(), ..buffer };
-        NewBuffer { buffer, source: Source::Written(written) }
-    }
-
-    /// The index takes charge of it.
-    pub fn keep(self) -> Buffer {
-        if let Source::Written(written) = self.source {
-            written.keep();
-        }
-        self.buffer
+    /// The index takes charge of it: of one that the table holds, once the hold is dropped.
+    pub fn keep(self) -> (Buffer, Option<RowHold>) {
+        let hold = match self.source {
+            Source::Written(written) => {
+                written.keep();
+                None
+            }
+            Source::Held(hold) => Some(hold),
+            Source::Inherited | Source::Inline(_) => None,
+        };
+        (self.buffer, hold)
     }
 }
 
@@ -318,6 +324,8 @@ impl NewBuffer {
 pub enum Source {
     /// On a device, written for this commit; dead if the commit fails or is dropped.
     Written(WrittenBytes),
+    /// The same, and the buffer table knows where: it may have been moved since.
+    Held(RowHold),
     /// On a device since long: the lone buffer of the predecessor, handed to the table.
     Inherited,
     /// In memory, to ride in the batch.

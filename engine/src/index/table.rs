@@ -16,6 +16,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
+use crate::error::{Result, fail};
 use crate::index::MemoryBudget;
 pub use crate::index::row::{ROW_BYTES, RowView};
 use crate::index::row::{Row, RowChecks};
@@ -37,6 +38,28 @@ pub struct BufferTable {
     done_total: AtomicU64,
     /// Pages have been condemned, or the wait for a release has ended.
     pub pages_changed: WaitList,
+}
+
+/// Keeps a row that no map and no page counts on yet.
+pub struct RowHold {
+    table: Arc<BufferTable>,
+    buffer: BufferId,
+}
+
+impl RowHold {
+    /// The buffer as it is now, and a pin that keeps it there.
+    pub fn pin(&self) -> Result<(Buffer, Option<SegmentPin>)> {
+        match self.table.pin(self.buffer) {
+            Some(found) => Ok(found),
+            None => fail!(Internal, "buffer {} is held and not in the table", self.buffer.0),
+        }
+    }
+}
+
+impl Drop for RowHold {
+    fn drop(&mut self) {
+        self.table.drop_count(self.buffer);
+    }
 }
 
 impl std::fmt::Debug for BufferTable {
@@ -88,6 +111,16 @@ impl BufferTable {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Adds a row for a buffer whose change is in the making. Its bytes are live already.
+    pub fn hold(self: &Arc<Self>, buffer: &Buffer) -> RowHold {
+        let mut row = Row::new(buffer);
+        row.count = 1;
+        let mut rows = self.rows(buffer.id);
+        assert!(!rows.contains_key(&buffer.id), "buffer {:?} is new and in the table", buffer.id);
+        self.insert(&mut rows, buffer.id, row);
+        RowHold { table: self.clone(), buffer: buffer.id }
     }
 
     /// Adds a row nobody counts on yet, or gives an existing one its new place and checksums:
@@ -337,6 +370,11 @@ impl BufferTable {
     /// A copy of the row.
     pub fn get(&self, id: BufferId) -> Option<Buffer> {
         self.rows(id).get(&id).map(|row| row.buffer(id))
+    }
+
+    /// Where the buffer is, if there is such a row.
+    pub fn get_location(&self, id: BufferId) -> Option<Location> {
+        self.rows(id).get(&id).map(|row| row.location)
     }
 
     /// Whether there is such a row, and it is that of an extent page.

@@ -19,7 +19,6 @@ use crate::io::wait::{Receiver, oneshot};
 use crate::limits::BLOCK;
 use crate::log::page::{PageBuffer, PageImage};
 use crate::paging::cache::Page;
-use crate::tier::written::WrittenBytes;
 use crate::types::{BucketId, BufferId, Location, SlotId, TierId, Version};
 
 /// Pages of one change on their way, to the device and to the log each.
@@ -83,8 +82,7 @@ pub struct Written {
 
 struct InFlight {
     commit: Box<PageCommit>,
-    buffer: Buffer,
-    written: Receiver<Result<WrittenBytes>>,
+    written: Receiver<Result<NewBuffer>>,
     /// Of the commit.
     answer: Receiver<Result<()>>,
     page: Arc<Page>,
@@ -188,8 +186,8 @@ impl Writer<'_> {
             table: true,
         };
         let (reply, written) = oneshot();
-        let request =
-            WriteRequest { buf, buffer: buffer.clone(), name, waiting_since: None, reply };
+        let (in_table, room, waiting_since) = (false, None, None);
+        let request = WriteRequest { buf, buffer, name, in_table, room, waiting_since, reply };
         core.shards[core.shard_of(author.hash)].push(Request::Write(request)).await;
         let mut new = Vec::new();
         for name in &names {
@@ -217,7 +215,7 @@ impl Writer<'_> {
             reply: sender,
         });
         let page = Arc::new(Page::new(image));
-        self.flights.push_back(InFlight { commit, buffer, written, answer, page });
+        self.flights.push_back(InFlight { commit, written, answer, page });
         Ok((id, hold))
     }
 
@@ -232,9 +230,9 @@ impl Writer<'_> {
             }
         }
         let Some(oldest) = self.flights.pop_front() else { return Ok(()) };
-        let InFlight { mut commit, buffer, written, answer, page } = oldest;
+        let InFlight { mut commit, written, answer, page } = oldest;
         match written.await {
-            Ok(written) => commit.buffers.push(NewBuffer::written(buffer, written?)),
+            Ok(written) => commit.buffers.push(written?),
             Err(_) => fail!(Closed, "the store closed while an extent page was written"),
         }
         // What was written is likely to be read, or changed, soon.

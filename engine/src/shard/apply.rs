@@ -14,7 +14,8 @@ use crate::core::{
 };
 use crate::error::{Error, Result};
 use crate::index::StripeInner;
-use crate::index::state::{BlobState, Map, PagedMap, Value, is_lone};
+use crate::index::state::{BlobState, Buffer, Map, PagedMap, Value, is_lone};
+use crate::index::table::RowHold;
 use crate::io::wait::{Sender, Wakes};
 use crate::log::record::{MoveSubject, Record};
 use crate::shard::log_owner::Effect;
@@ -208,13 +209,18 @@ fn apply_commit(core: &Core, commit: Commit) -> Option<Publish> {
 /// An extent page stands in the table from now on, and counts on the buffers that it names.
 fn apply_page(core: &Core, commit: PageCommit) -> Ack {
     let PageCommit { page, names, buffers, slots, hold, reply, keep, .. } = commit;
+    // Until the page counts on them.
+    let mut row_holds = Vec::new();
     for new in buffers {
-        match new.buffer.id == page {
-            true => core.table.define_page(new.keep()),
-            false => core.table.define_by_page(new.keep()),
+        let (buffer, row_hold) = take_charge(core, new);
+        row_holds.push(row_hold);
+        match buffer.id == page {
+            true => core.table.define_page(buffer),
+            false => core.table.define_by_page(buffer),
         }
     }
     core.table.name_by_page(&names);
+    drop(row_holds);
     hold.set_defined();
     // Whoever still sees these buffers, in whatever version, finds them on a device now.
     for (slot, buffer) in slots {
@@ -261,12 +267,31 @@ pub fn value_of(
         && is_lone(&extents, &only.buffer, len)
         && let Some(only) = buffers.pop()
     {
-        return Value::Lone(only.keep());
+        return Value::Lone(take_charge(core, only).0);
     }
+    // Until the map counts on them.
+    let mut row_holds = Vec::new();
     for new in buffers {
-        core.table.define(new.keep());
+        let (buffer, row_hold) = take_charge(core, new);
+        row_holds.push(row_hold);
+        core.table.define(buffer);
     }
-    Value::Mapped(Arc::new(Map::new(extents, &core.table)))
+    let value = Value::Mapped(Arc::new(Map::new(extents, &core.table)));
+    drop(row_holds);
+    value
+}
+
+/// The index takes charge of a buffer.
+fn take_charge(core: &Core, new: NewBuffer) -> (Buffer, Option<RowHold>) {
+    let (buffer, row_hold) = new.keep();
+    // Else a move was logged before this record, and what the log says is not so.
+    assert!(
+        row_hold.is_none() || core.table.get_location(buffer.id) == Some(buffer.location),
+        "buffer {:?} is logged at {:?} and is elsewhere",
+        buffer.id,
+        buffer.location
+    );
+    (buffer, row_hold)
 }
 
 /// A Memory change has reached the log.
@@ -459,9 +484,7 @@ pub fn subject_id(subject: &MoveSubject) -> BufferId {
 /// Whether the buffer is where the organizer copied it from.
 pub fn is_at(core: &Core, subject: &MoveSubject, from: Location) -> bool {
     match subject {
-        MoveSubject::Table { buffer } => {
-            core.table.get(*buffer).is_some_and(|row| row.location == from)
-        }
+        MoveSubject::Table { buffer } => core.table.get_location(*buffer) == Some(from),
         MoveSubject::Lone { bucket, key, buffer } => {
             let hash = core.index.hash(*bucket, key);
             let mut stripe = core.index.lock(hash);

@@ -224,7 +224,7 @@ fn place_inline(core: &Core, item: &mut Queued) -> bool {
                     let written = WrittenBytes::new(&core.space, def.location, def.stored_len);
                     new.source = Source::Written(written);
                 }
-                Source::Written(_) | Source::Inherited => external = true,
+                Source::Written(_) | Source::Held(_) | Source::Inherited => external = true,
             }
         }
     }

@@ -415,8 +415,7 @@ async fn write_buffer(
     let mut buf = context.core.pool.get(len.next_multiple_of(crate::limits::BLOCK)).await;
     buf.as_mut_slice()[..len].copy_from_slice(&pin);
     drop(pin);
-    let written = writer.append(buf, &buffer, &name).await?;
-    Ok(NewBuffer::written(buffer, written))
+    writer.append(buf, &buffer, &name).await
 }
 
 /// The byte of the value at which a buffer's first extent begins.

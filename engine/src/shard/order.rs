@@ -1,7 +1,7 @@
 //! The order of the log: each record is checked against everything before it, and from then on its
 //! place is fixed.
 
-use crate::core::{Change, Commit, Member, Origin, Request, Share, Source};
+use crate::core::{Change, Commit, Member, NewBuffer, Origin, Request, Share, Source};
 use crate::error::{Error, ErrorKind};
 use crate::index::state::{Buffer, Checks};
 use crate::log::record::Record;
@@ -132,8 +132,8 @@ impl LogOwner {
             Effect::Bucket(Record::BucketClear { bucket, version }, ..) => {
                 self.clearing.borrow_mut().insert(*bucket, *version);
             }
-            Effect::Page(_)
-            | Effect::Release(_)
+            Effect::Page(page) => self.settle(&mut page.buffers, &mut first.record),
+            Effect::Release(_)
             | Effect::Share(_)
             | Effect::Bucket(..)
             | Effect::Flush(_)
@@ -231,9 +231,22 @@ impl LogOwner {
         }
     }
 
-    /// Inherited buffers are logged where they are after the moves before this record.
+    /// Buffers that the table holds for the change are logged where they are after the moves before
+    /// this record.
+    fn settle(&self, buffers: &mut [NewBuffer], record: &mut Record) {
+        for (new, def) in buffers.iter_mut().zip(record.buffers_mut()) {
+            if matches!(new.source, Source::Held(_))
+                && let Some(now) = self.place_in_table(new.buffer.id)
+            {
+                (new.buffer.location, def.location) = (now, now);
+            }
+        }
+    }
+
+    /// Inherited buffers likewise.
     fn resolve(&self, record: &mut Record, commit: &mut Commit) {
         let Change::Put { buffers, .. } = &mut commit.change else { return };
+        self.settle(buffers, record);
         let (hash, bucket, key) = (commit.hash, commit.bucket, &commit.key);
         for (new, def) in buffers.iter_mut().zip(record.buffers_mut()) {
             if matches!(new.source, Source::Inherited)
@@ -249,10 +262,16 @@ impl LogOwner {
         let Share { hash, bucket, key, buffers } = share;
         for (buffer, def) in buffers.iter_mut().zip(record.buffers_mut()) {
             let now = self.place_of_lone(*hash, *bucket, key, buffer.id);
-            let now = now.or_else(|| self.core().table.get(buffer.id).map(|row| row.location));
+            let now = now.or_else(|| self.core().table.get_location(buffer.id));
             let location = now.unwrap_or(buffer.location);
             (buffer.location, def.location) = (location, location);
         }
+    }
+
+    /// Where a buffer of the table is once the moves in flight are done.
+    fn place_in_table(&self, id: BufferId) -> Option<Location> {
+        let moved = self.moving.borrow().get(&id).copied();
+        moved.or_else(|| self.core().table.get_location(id))
     }
 
     /// Where a buffer is once the moves in flight are done; `None` if none moves it and the blob

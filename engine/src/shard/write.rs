@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::core::{BufferName, Request, WriteRequest};
+use crate::core::{BufferName, NewBuffer, Request, Source, WriteRequest};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::index::state::Buffer;
 use crate::io::buffer::AlignedBuf;
@@ -34,6 +34,15 @@ pub struct ValueWriter {
     context: Rc<ShardContext>,
     writers: RefCell<Vec<SegmentWriter>>,
     unannounced: Rc<Unannounced>,
+}
+
+/// What is written.
+#[derive(Clone, Copy)]
+struct Item<'a> {
+    buffer: &'a Buffer,
+    name: &'a BufferName,
+    /// See [`WriteRequest`].
+    in_table: bool,
 }
 
 /// Open segments of which the log's owner has not heard: nothing in them may be named yet.
@@ -79,8 +88,11 @@ impl ValueWriter {
 
     /// Serves one request.
     pub async fn serve(&self, request: WriteRequest) {
-        let WriteRequest { buf, buffer, name, waiting_since, reply } = request;
-        reply.send(self.append_since(waiting_since, buf, &buffer, &name).await);
+        let WriteRequest { buf, buffer, name, in_table, room, waiting_since, reply } = request;
+        let item = Item { buffer: &buffer, name: &name, in_table };
+        let written = self.append_since(waiting_since, buf, item).await;
+        drop(room);
+        reply.send(written);
     }
 
     /// Writes a buffer's stored bytes to a segment; answers once the device has them.
@@ -89,8 +101,8 @@ impl ValueWriter {
         buf: AlignedBuf,
         buffer: &Buffer,
         name: &BufferName,
-    ) -> Result<WrittenBytes> {
-        self.append_since(None, buf, buffer, name).await
+    ) -> Result<NewBuffer> {
+        self.append_since(None, buf, Item { buffer, name, in_table: false }).await
     }
 
     /// Where this shard finds no place and another has one, that one does it. Else asks those who
@@ -99,22 +111,21 @@ impl ValueWriter {
         &self,
         waiting_since: Option<Nanos>,
         buf: AlignedBuf,
-        buffer: &Buffer,
-        name: &BufferName,
-    ) -> Result<WrittenBytes> {
+        item: Item<'_>,
+    ) -> Result<NewBuffer> {
         let core = &self.context.core;
-        let padded = (buffer.stored_len as usize).next_multiple_of(BLOCK);
+        let padded = (item.buffer.stored_len as usize).next_multiple_of(BLOCK);
         core.wait_for_flush_room().await?;
         let begun = waiting_since.unwrap_or_else(|| core.runtime.now());
         let mut patience = PATIENCE;
         loop {
             let changed = core.space.changed.ticket();
             core.check_poison()?;
-            if let Some((tier, offset)) = self.place(padded, name, buffer)? {
-                return self.write(tier, offset, buf, buffer).await;
+            if let Some((tier, offset)) = self.place(padded, item.name, item.buffer)? {
+                return self.write(tier, offset, buf, item).await;
             }
             if let Some(shard) = self.shard_with_room(padded) {
-                return self.hand_on(shard, begun, buf, buffer, name).await;
+                return self.hand_on(shard, begun, buf, item).await;
             }
             let waited = core.runtime.now().since(begun);
             self.check_wait(waited)?;
@@ -144,21 +155,27 @@ impl ValueWriter {
         tier: TierId,
         offset: u64,
         mut buf: AlignedBuf,
-        buffer: &Buffer,
-    ) -> Result<WrittenBytes> {
+        Item { buffer, in_table, .. }: Item<'_>,
+    ) -> Result<NewBuffer> {
         let core = &self.context.core;
         let len = buffer.stored_len as usize;
         let padded = len.next_multiple_of(BLOCK);
         buf.as_mut_slice()[len..padded].fill(0);
-        let written =
-            WrittenBytes::new(&core.space, Location::device(tier, offset), buffer.stored_len);
+        let location = Location::device(tier, offset);
+        let written = WrittenBytes::new(&core.space, location, buffer.stored_len);
         if tier.index() > 0 {
             core.counters.spills.fetch_add(1, Ordering::Relaxed);
         }
         drop(self.context.io.write(tier, offset, padded, buf, false).await?);
         let segment = core.space.tier(tier).segment_at(offset);
         self.unannounced.wait_for(TierSegment { tier, segment }).await;
-        Ok(written)
+        let buffer = Buffer { location, ..buffer.clone() };
+        if !in_table {
+            return Ok(NewBuffer { buffer, source: Source::Written(written) });
+        }
+        let hold = core.table.hold(&buffer);
+        written.keep();
+        Ok(NewBuffer { buffer, source: Source::Held(hold) })
     }
 
     /// Another shard whose open segment has room: it comes before any wait, and before any segment
@@ -174,12 +191,12 @@ impl ValueWriter {
         shard: usize,
         begun: Nanos,
         buf: AlignedBuf,
-        buffer: &Buffer,
-        name: &BufferName,
-    ) -> Result<WrittenBytes> {
+        item: Item<'_>,
+    ) -> Result<NewBuffer> {
         let (reply, answer) = oneshot();
-        let (buffer, name) = (buffer.clone(), name.clone());
-        let request = WriteRequest { buf, buffer, name, waiting_since: Some(begun), reply };
+        let (buffer, name, in_table) = (item.buffer.clone(), item.name.clone(), item.in_table);
+        let (room, waiting_since) = (None, Some(begun));
+        let request = WriteRequest { buf, buffer, name, in_table, room, waiting_since, reply };
         self.context.core.shards[shard].push(Request::Write(request)).await;
         let ended = |_| Error::new(ErrorKind::Closed, "the shard ended before the write");
         answer.await.map_err(ended)?
@@ -297,7 +314,7 @@ mod tests {
     use crate::testing::{SimStore, config, poll};
     use crate::types::{BucketId, BufferId, Version};
 
-    fn request(reply: crate::io::wait::Sender<Result<WrittenBytes>>) -> Request {
+    fn request(reply: crate::io::wait::Sender<Result<NewBuffer>>) -> Request {
         let bytes = vec![7; 64 << 10];
         let mut buf = AlignedBuf::alloc(bytes.len());
         buf.as_mut_slice().copy_from_slice(&bytes);
@@ -314,7 +331,15 @@ mod tests {
             value_offset: 0,
             table: false,
         };
-        Request::Write(WriteRequest { buf, buffer, name, waiting_since: None, reply })
+        Request::Write(WriteRequest {
+            buf,
+            buffer,
+            name,
+            in_table: false,
+            room: None,
+            waiting_since: None,
+            reply,
+        })
     }
 
     #[test]

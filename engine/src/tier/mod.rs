@@ -8,6 +8,7 @@
 pub mod dram;
 pub mod free;
 pub mod reserve;
+pub mod room;
 mod segments;
 pub mod space;
 pub mod writer;

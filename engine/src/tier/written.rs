@@ -20,11 +20,6 @@ impl WrittenBytes {
         WrittenBytes { space: Some(space.clone()), location, stored_len }
     }
 
-    /// Where they are.
-    pub fn location(&self) -> Location {
-        self.location
-    }
-
     /// The index names them from now on, and says when they die.
     pub fn keep(mut self) {
         self.space = None;

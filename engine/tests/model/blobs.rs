@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use isotherm::{Bucket, BucketOptions, Durability, Version};
+use isotherm::{Bucket, BucketOptions, Condition, Durability, Version};
 
 use crate::change::{Change, Growth};
 use crate::marks::Marks;
@@ -39,6 +39,8 @@ pub enum Op {
     Rename,
     /// Beside other operations of one queue.
     Queued(Change),
+    WriterOpened(Condition),
+    ReaderOpened,
     Cleared,
     Reopen,
 }

@@ -1,7 +1,7 @@
 //! A caller: makes operations up, does them to the engine and to its model, compares.
 //!
 //! `choose` makes up those on one blob, `changes` and `reads` do them; `groups` has those on several
-//! blobs, `bursts` what runs side by side in a queue, `listings` scans,
+//! blobs, `streams` values piece by piece, `bursts` what runs side by side in a queue, `listings` scans,
 //! `wholes` what is done to whole buckets and to the store.
 
 use isotherm::{Bucket, Durability, ErrorKind, ScanRange};
@@ -9,6 +9,7 @@ use isotherm::{Bucket, Durability, ErrorKind, ScanRange};
 use crate::blobs::{Blobs, Op};
 use crate::kinds::{Kind, Kinds};
 use crate::session::Session;
+use crate::streams::Streams;
 use crate::support::rng::Rng;
 
 /// The parts of a caller: blobs in a bucket where others have some too, and in one of its own.
@@ -33,6 +34,8 @@ pub struct Caller {
     pub rng: Rng,
     pub plan: Plan,
     pub parts: Vec<Blobs>,
+    /// Values that are being written and read piece by piece, while all else goes on.
+    pub streams: Streams,
     pub kinds: Kinds,
     number: u64,
     /// What `parts` hold together, refreshed now and then.
@@ -67,6 +70,7 @@ impl Caller {
             rng,
             plan,
             parts: vec![shared, own],
+            streams: Streams::default(),
             kinds: Kinds::default(),
             number: 0,
             live: 0,
@@ -109,6 +113,7 @@ impl Caller {
 
     /// Lets go of the store's handles, so that it can close.
     pub fn leave(&mut self) {
+        self.streams = Streams::default();
         self.parts.iter_mut().for_each(|part| part.bucket = None);
     }
 
@@ -140,6 +145,9 @@ impl Caller {
         }
         if self.rng.one_in(60) {
             return self.list(session, part);
+        }
+        if self.rng.one_in(16) {
+            return self.stream(session).await;
         }
         if self.rng.one_in(30) {
             return self.burst(session).await;

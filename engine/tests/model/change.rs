@@ -29,7 +29,7 @@ pub enum Change {
     Delete,
     PutRanges(Vec<Range>),
     Attributes(MarkChanges),
-    /// What a copy makes of its target.
+    /// What a copy, or the commit of a stream, makes of its target.
     Value(Content),
     /// Only the condition counts.
     Require,

@@ -120,7 +120,8 @@ impl Caller {
             Change::Delete => Kind::Delete,
             Change::PutRanges(_) => Kind::PutRanges,
             Change::Attributes(_) => Kind::SetAttributes,
-            Change::Value(_) | Change::Require => unreachable!("no change of one blob"),
+            Change::Value(_) => Kind::StreamCommit,
+            Change::Require => unreachable!("a step of batches alone"),
         });
     }
 
@@ -128,14 +129,19 @@ impl Caller {
         let blobs = &self.parts[part];
         let by_condition = blobs.failure(key, condition).is_some();
         let growth = blobs.growth(key, change);
+        let is_stream = matches!(change, Change::Value(_));
         if by_condition {
-            self.kinds.count(Kind::ChangeRefusedByCondition);
+            let stream_or_not = [Kind::ChangeRefusedByCondition, Kind::StreamRefusedByCondition];
+            self.kinds.count(stream_or_not[usize::from(is_stream)]);
         } else if blobs.refusal_by_blob(key, change, condition).is_none() {
-            self.count_quota(part, growth);
+            self.count_quota(part, growth, is_stream);
         }
     }
 
-    fn count_quota(&mut self, part: usize, growth: Growth) {
+    fn count_quota(&mut self, part: usize, growth: Growth, is_stream: bool) {
+        if is_stream {
+            self.kinds.count(Kind::StreamRefusedByQuota);
+        }
         if self.parts[part].exceeds_bytes(growth) {
             self.kinds.count(Kind::ChangeRefusedByQuotaOfBytes);
         }

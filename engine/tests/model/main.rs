@@ -25,6 +25,7 @@ mod marks;
 mod reads;
 mod session;
 mod simulated;
+mod streams;
 mod tally;
 mod wholes;
 

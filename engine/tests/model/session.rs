@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 
 use isotherm::api::edit::Edit;
 use isotherm::{
-    Action, AttributeChanges, Batch, Bucket, BucketOptions, CheckOptions, Completion, Durability,
-    ErrorKind, OpMemory, Operation, PutOptions, Queue, Result, Scope, Store, Version,
+    Action, AttributeChanges, Batch, BlobReader, BlobWriter, Bucket, BucketOptions, CheckOptions,
+    Completion, Durability, ErrorKind, OpMemory, Operation, PutOptions, Queue, Result, Scope,
+    Store, Version,
 };
 
 /// How a caller waits.
@@ -161,6 +162,24 @@ impl Session {
                 let edit = Edit::Attributes(changes);
                 bucket.edit(key, edit, options).await.map(|changed| changed.version)
             }
+        }
+    }
+
+    pub async fn append(&self, writer: &mut BlobWriter, bytes: &[u8]) -> Result<()> {
+        match self.mode {
+            Mode::Blocking => writer.append(bytes),
+            Mode::Futures => writer.append_async(bytes).await,
+        }
+    }
+
+    pub async fn commit_stream(&self, writer: &mut BlobWriter) -> Result<Version> {
+        writer.commit_async().await
+    }
+
+    pub async fn read_into(&self, reader: &mut BlobReader, into: &mut [u8]) -> Result<usize> {
+        match self.mode {
+            Mode::Blocking => reader.read_into(into),
+            Mode::Futures => reader.read_into_async(into).await,
         }
     }
 

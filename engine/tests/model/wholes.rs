@@ -11,15 +11,15 @@ use crate::session::{Session, failed};
 impl Caller {
     pub async fn whole(&mut self, session: &Session, part: usize) {
         match self.rng.below(24) {
-            0 => self.recreate(session).await,
-            1 | 2 => self.rename_own(session).await,
-            3 => self.clear_own(session).await,
-            4..16 => self.set_options_of_own(session).await,
-            16 => {
+            0 | 1 => self.recreate(session).await,
+            2 | 3 => self.rename_own(session).await,
+            4 | 5 => self.clear_own(session).await,
+            6..16 => self.set_options_of_own(session).await,
+            16 | 17 => {
                 self.kinds.count(Kind::Compact);
                 session.compact().await.unwrap();
             }
-            17..20 => {
+            18..21 => {
                 self.kinds.count(Kind::FlushStore);
                 session.flush(Scope::Store).await.unwrap();
             }
@@ -34,6 +34,7 @@ impl Caller {
     /// Destroys this caller's own bucket and makes it anew, with other options.
     async fn recreate(&mut self, session: &Session) {
         self.kinds.count(Kind::BucketDestroyed);
+        self.end_streams_of_own();
         let options = self.options_without_quota();
         let name = self.parts[OWN].name.clone();
         let old = self.bucket(OWN);
