@@ -26,7 +26,7 @@ use crate::engine::flush_everything;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::index::attributes::SharedAttributes;
 use crate::index::extents::{self, Extent};
-use crate::index::state::{BlobState, Buffer, Checks, Value, checksums};
+use crate::index::state::{BlobState, Buffer, Checks, Value, checksums, copy_with_checksums};
 use crate::io::wait::{Receiver, oneshot};
 use crate::limits::{BLOCK, INLINE_MAX, INLINE_RECORD_MAX};
 use crate::paging::write::Material;
@@ -432,7 +432,8 @@ pub(super) async fn start_piece(
     if way == Way::Inline {
         // The bytes must outlive the caller's borrow: the batch is written later.
         let payload = Payload::Owned(bytes.into());
-        return Started { buffer: buffer_of(id, bytes), state: StartedState::Inline(payload) };
+        let buffer = buffer_of(id, bytes.len(), checksums(bytes));
+        return Started { buffer, state: StartedState::Inline(payload) };
     }
     let name = BufferName {
         bucket: claim.bucket.id,
@@ -444,14 +445,13 @@ pub(super) async fn start_piece(
     send_off(core, claim.hash, id, name, bytes, way == Way::Held, None).await
 }
 
-/// A buffer of these bytes. Its place is still to come.
-fn buffer_of(id: BufferId, bytes: &[u8]) -> Buffer {
-    let (checks, logical_crc) = checksums(bytes);
+/// A buffer of so many bytes with these checksums. Its place is still to come.
+fn buffer_of(id: BufferId, len: usize, (checks, logical_crc): (Vec<u32>, u32)) -> Buffer {
     Buffer {
         id,
         location: Location::device(TierId(0), 0),
-        raw_len: bytes.len() as u32,
-        stored_len: bytes.len() as u32,
+        raw_len: len as u32,
+        stored_len: len as u32,
         encoding: 0,
         logical_crc,
         checks: Checks::from_slice(&checks),
@@ -468,9 +468,9 @@ pub(super) async fn send_off(
     in_table: bool,
     room: Option<Room>,
 ) -> Started {
-    let buffer = buffer_of(id, bytes);
     let mut buf = core.pool.get(bytes.len().next_multiple_of(BLOCK)).await;
-    buf.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
+    let checks = copy_with_checksums(bytes, &mut buf.as_mut_slice()[..bytes.len()]);
+    let buffer = buffer_of(id, bytes.len(), checks);
     let (reply, answer) = oneshot();
     let shard = (core.shard_of(hash) + (name.value_offset >> 20) as usize) % core.shards.len();
     let (sent, waiting_since) = (buffer.clone(), None);

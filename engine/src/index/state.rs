@@ -90,6 +90,13 @@ impl Buffer {
         matches!(self.location.place(), Place::Dram(_))
     }
 
+    /// The buffer with the checksums of the bytes that are written, unless they have changed.
+    pub fn written(self, (checks, logical_crc): (Vec<u32>, u32)) -> Result<Buffer> {
+        let checks = Checks::from_slice(&checks);
+        self.check_entered(&checks)?;
+        Ok(Buffer { checks, logical_crc, ..self })
+    }
+
     /// Refuses bytes with other checksums than those that were taken when the buffer was put, if
     /// any were.
     pub fn check_entered(&self, checks: &Checks) -> Result<()> {
@@ -106,7 +113,23 @@ impl Buffer {
 
 /// CRC-32 of each check block of `bytes`, and of all of them.
 pub fn checksums(bytes: &[u8]) -> (Vec<u32>, u32) {
-    let blocks: Vec<u32> = bytes.chunks(CHECK_BLOCK).map(crc32fast::hash).collect();
+    let blocks = bytes.chunks(CHECK_BLOCK).map(crc32fast::hash).collect();
+    with_whole(blocks, bytes)
+}
+
+/// The same of what is copied, block by block, so that memory is read once: of the copy, for whoever
+/// brought the bytes may be writing to them.
+pub fn copy_with_checksums(bytes: &[u8], into: &mut [u8]) -> (Vec<u32>, u32) {
+    let copy = |(block, into): (&[u8], &mut [u8])| {
+        into.copy_from_slice(block);
+        crc32fast::hash(into)
+    };
+    let blocks = bytes.chunks(CHECK_BLOCK).zip(into.chunks_mut(CHECK_BLOCK)).map(copy).collect();
+    with_whole(blocks, bytes)
+}
+
+/// Adds the checksum of all blocks.
+fn with_whole(blocks: Vec<u32>, bytes: &[u8]) -> (Vec<u32>, u32) {
     let mut whole = crc32fast::Hasher::new();
     for (check, block) in blocks.iter().zip(bytes.chunks(CHECK_BLOCK)) {
         // Combining costs a few hundred nanoseconds a block, a second pass over the bytes more.
@@ -295,6 +318,16 @@ pub fn is_lone(extents: &[Extent], buffer: &Buffer, len: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_has_the_checksums_of_what_was_copied() {
+        for len in [0, 1, CHECK_BLOCK - 1, CHECK_BLOCK, 3 * CHECK_BLOCK + 5] {
+            let bytes: Vec<u8> = (0..len as u32).map(|n| (n * 7 / 3) as u8).collect();
+            let mut copy = vec![0; len];
+            assert_eq!(copy_with_checksums(&bytes, &mut copy), checksums(&bytes), "{len} bytes");
+            assert_eq!(copy, bytes);
+        }
+    }
 
     #[test]
     fn the_combined_checksum_is_that_of_all_bytes() {

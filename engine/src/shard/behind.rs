@@ -16,7 +16,7 @@ use crate::api::change::may_ride_inline;
 use crate::core::{BufferName, Change, Commit, Core, NewBuffer, Origin, Payload, Request, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::entry::Entry;
-use crate::index::state::{BlobState, Buffer, Checks, Value, checksums};
+use crate::index::state::{BlobState, Buffer, Value, checksums, copy_with_checksums};
 use crate::io::runtime::Nanos;
 use crate::io::wait::{Sender, WaitList, first, oneshot};
 use crate::paging::write::{Author, Material, Written, write_pages};
@@ -404,17 +404,15 @@ async fn write_buffer(
     name: BufferName,
     inline: bool,
 ) -> Result<NewBuffer> {
-    let (checks, logical_crc) = checksums(&pin);
-    let checks = Checks::from_slice(&checks);
-    buffer.check_entered(&checks)?;
-    let buffer = Buffer { checks, logical_crc, ..buffer };
     if inline {
+        let buffer = buffer.written(checksums(&pin))?;
         return Ok(NewBuffer { buffer, source: Source::Inline(Payload::Slot(pin)) });
     }
     let len = pin.len();
     let mut buf = context.core.pool.get(len.next_multiple_of(crate::limits::BLOCK)).await;
-    buf.as_mut_slice()[..len].copy_from_slice(&pin);
+    let checks = copy_with_checksums(&pin, &mut buf.as_mut_slice()[..len]);
     drop(pin);
+    let buffer = buffer.written(checks)?;
     writer.append(buf, &buffer, &name).await
 }
 
@@ -444,6 +442,7 @@ fn requeue_failed(core: &Core, hash: u64, bucket: crate::types::BucketId, key: &
 mod tests {
     use super::*;
     use crate::config::ResolvedConfig;
+    use crate::index::state::Checks;
     use crate::store::Scope;
     use crate::testing::{SimStore, config};
 
