@@ -2,24 +2,23 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 
-use isotherm::api::edit::Edit;
 use isotherm::{
-    Batch, Bucket, BucketOptions, Durability, Error, ErrorKind, PutOptions, Result, Scope, Store,
+    Batch, BlobWriter, Bucket, BucketOptions, Durability, Error, ErrorKind, PutOptions, Result,
+    Scope, Store,
 };
 
+use crate::calls::{self, Call};
 use crate::options::{Options, Weather};
 use crate::oracle::{KeyId, Op, Oracle, Value};
 use crate::rng::Rng;
 
-/// Names of the buckets. A key is in the one that its number says.
-pub const BUCKETS: [&str; 2] = ["first", "second"];
-/// Sizes above this are drawn for one value in [`BIG_ONE_IN`].
-const BIG: u64 = 40_000;
-const BIG_ONE_IN: u64 = 8;
+/// Buckets that all callers use. Behind them each has one of its own.
+const SHARED: usize = 2;
 /// Keys of a batch.
 const BATCH_MAX: u64 = 4;
+/// Pieces of a stream.
+const PIECES_MAX: u64 = 6;
 
 /// What the callers of a store share.
 pub struct Common {
@@ -31,6 +30,8 @@ pub struct Common {
     pub operations: Cell<u64>,
     /// The devices are gone: nothing means anything any more.
     pub is_over: Cell<bool>,
+    callers: usize,
+    keys: usize,
 }
 
 impl Common {
@@ -46,180 +47,252 @@ impl Common {
             }
         }
         let (operations, is_over) = (Cell::new(0), Cell::new(false));
-        Common { oracle: RefCell::new(oracle), names, operations, is_over }
+        let (callers, keys) = (options.callers, options.keys);
+        Common { oracle: RefCell::new(oracle), names, operations, is_over, callers, keys }
     }
 
     /// The buckets of a store, made where they are not there.
-    pub async fn buckets(store: &Store) -> Result<Vec<Bucket>> {
+    pub async fn buckets(&self, store: &Store) -> Result<Vec<Bucket>> {
         let mut buckets = Vec::new();
-        for name in BUCKETS {
-            match store.create_bucket_async(name, BucketOptions::default()).await {
+        for number in 0..SHARED + self.callers {
+            let name = bucket_name(number);
+            match store.create_bucket_async(&name, BucketOptions::default()).await {
                 Err(error) if error.kind() == ErrorKind::BucketExists => {
-                    buckets.push(store.open_bucket(name)?);
+                    buckets.push(store.open_bucket(&name)?);
                 }
                 made => buckets.push(made?),
             }
         }
         Ok(buckets)
     }
+
+    /// The number of the bucket that a key is in.
+    fn bucket_of(&self, key: KeyId) -> usize {
+        match key % (SHARED + 1) {
+            SHARED => SHARED + key / self.keys,
+            shared => shared,
+        }
+    }
+
+    /// The bucket of a key.
+    pub fn bucket<'a>(&self, buckets: &'a [Bucket], key: KeyId) -> &'a Bucket {
+        &buckets[self.bucket_of(key)]
+    }
+
+    /// The keys in a bucket.
+    pub fn keys_of(&self, bucket: usize) -> impl Iterator<Item = KeyId> {
+        (0..self.names.len()).filter(move |key| self.bucket_of(*key) == bucket)
+    }
+}
+
+fn bucket_name(number: usize) -> String {
+    format!("bucket {number}")
 }
 
 /// See the module.
 pub struct Caller {
     common: Rc<Common>,
     options: Rc<Options>,
+    number: usize,
     keys: Vec<KeyId>,
     rng: Rng,
 }
 
-/// How a change of one or several keys is to be called.
-enum Call {
-    Put(Arc<[u8]>),
-    PutAt(u64, Arc<[u8]>),
-    Append(Arc<[u8]>),
-    Truncate(u64),
-    Delete,
+/// A value that comes piece by piece.
+struct Stream {
+    key: KeyId,
+    level: Durability,
+    writer: BlobWriter,
+    bytes: Vec<u8>,
+    pieces: u64,
 }
 
-impl Call {
-    fn edit(&self) -> Edit<'_> {
-        match self {
-            Call::Put(bytes) => Edit::Replace(bytes),
-            Call::PutAt(at, bytes) => Edit::PutAt(*at, bytes),
-            Call::Append(bytes) => Edit::Append(bytes),
-            Call::Truncate(len) => Edit::Truncate(*len),
-            Call::Delete => Edit::Delete,
-        }
-    }
-
-    /// What a value becomes.
-    fn applied(&self, before: &Value) -> Value {
-        let mut bytes = before.as_deref().unwrap_or_default().to_vec();
-        match self {
-            Call::Put(new) => return Some(new.clone()),
-            Call::Delete => return None,
-            Call::PutAt(at, new) => {
-                let at = *at as usize;
-                bytes.resize(bytes.len().max(at + new.len()), 0);
-                bytes[at..at + new.len()].copy_from_slice(new);
-            }
-            Call::Append(new) => bytes.extend_from_slice(new),
-            Call::Truncate(len) => bytes.resize(*len as usize, 0),
-        }
-        Some(bytes.into())
-    }
+/// What a caller has of a store.
+struct Session<'a> {
+    store: &'a Store,
+    buckets: Vec<Bucket>,
+    stream: Option<Stream>,
 }
 
 impl Caller {
     /// A caller with keys of its own.
     pub fn new(common: &Rc<Common>, options: &Rc<Options>, number: usize, rng: Rng) -> Caller {
         let keys = (number * options.keys..(number + 1) * options.keys).collect();
-        Caller { common: common.clone(), options: options.clone(), keys, rng }
+        Caller { common: common.clone(), options: options.clone(), number, keys, rng }
     }
 
     /// Works until it has done so many operations, or until the devices are gone.
     pub async fn run(&mut self, store: &Store, operations: u64) {
-        let buckets = match Common::buckets(store).await {
+        let buckets = match self.common.buckets(store).await {
             Ok(buckets) => buckets,
             Err(error) => return self.unexpected("opening the buckets", &error),
         };
+        let mut session = Session { store, buckets, stream: None };
         for _ in 0..operations {
             if self.common.is_over.get() || self.common.oracle.borrow().violation.is_some() {
                 return;
             }
-            self.step(store, &buckets).await;
+            self.step(&mut session).await;
             self.common.operations.set(self.common.operations.get() + 1);
         }
     }
 
-    async fn step(&mut self, store: &Store, buckets: &[Bucket]) {
+    async fn step(&mut self, session: &mut Session<'_>) {
         let pick = self.rng.skewed(self.keys.len() as u64);
         let key = self.keys[pick as usize];
-        match self.rng.below(100) {
-            _ if self.common.oracle.borrow().is_uncertain(key) => self.read_any(buckets, key).await,
-            0..55 => self.change(buckets, key).await,
-            55..63 => self.batch(store, buckets).await,
-            63..73 => self.copy(buckets, key).await,
-            73..76 => self.flush(store).await,
-            _ => self.read(buckets, key).await,
+        match self.rng.below(200) {
+            _ if self.is_uncertain(key) => self.read_any(session, key).await,
+            0..100 => self.change(session, key).await,
+            100..116 => self.batch(session).await,
+            116..136 => self.copy(session, key).await,
+            136..142 => self.flush(session).await,
+            142..156 => self.stream(session, key).await,
+            156..158 => self.whole(session).await,
+            _ => self.read(session, key).await,
         }
+    }
+
+    fn is_uncertain(&self, key: KeyId) -> bool {
+        self.common.oracle.borrow().is_uncertain(key)
+    }
+
+    fn value(&self, key: KeyId) -> Value {
+        self.common.oracle.borrow().value(key)
     }
 
     // ---- changes --------------------------------------------------------------------------
 
-    async fn change(&mut self, buckets: &[Bucket], key: KeyId) {
+    async fn change(&mut self, session: &Session<'_>, key: KeyId) {
         let call = self.call(key);
         let level = self.level();
-        let before = self.common.oracle.borrow().value(key);
-        let needs_blob = matches!(call, Call::Truncate(_) | Call::Delete);
-        if needs_blob && before.is_none() {
+        let before = self.value(key);
+        if call.needs_blob() && before.is_none() {
             return;
         }
         let op = self.begin(&[(key, call.applied(&before))], level);
-        let name = self.name(key);
-        let done = bucket(buckets, key).edit(&name, call.edit(), PutOptions::from(level)).await;
-        self.end(&op, done.map(drop), "a change");
+        let bucket = self.common.bucket(&session.buckets, key);
+        let done = call.make(bucket, &self.common.names[key], PutOptions::from(level)).await;
+        self.end(&op, done, "a change");
     }
 
-    async fn batch(&mut self, store: &Store, buckets: &[Bucket]) {
-        let level = self.rng.pick(&[Durability::Written, Durability::Durable]);
+    async fn batch(&mut self, session: &Session<'_>) {
+        let level = self.logged_level();
         let mut keys: Vec<KeyId> = Vec::new();
         for _ in 0..1 + self.rng.below(BATCH_MAX) {
-            let key = self.keys[self.rng.below(self.keys.len() as u64) as usize];
-            if !keys.contains(&key) && !self.common.oracle.borrow().is_uncertain(key) {
+            let key = self.any_key();
+            if !keys.contains(&key) && !self.is_uncertain(key) {
                 keys.push(key);
             }
         }
         let mut batch = Batch::new();
         let mut changes = Vec::new();
         for key in keys {
-            let before = self.common.oracle.borrow().value(key);
-            let (name, bucket) = (self.name(key), bucket(buckets, key));
-            let call = match self.call(key) {
-                Call::Truncate(_) | Call::Delete if before.is_none() => continue,
-                call => call,
-            };
-            changes.push((key, call.applied(&before)));
-            match call {
-                Call::Put(bytes) => batch.put(bucket, &name, bytes.to_vec()),
-                Call::PutAt(at, bytes) => batch.put_at(bucket, &name, at, bytes.to_vec()),
-                Call::Append(bytes) => batch.append(bucket, &name, bytes.to_vec()),
-                Call::Truncate(len) => batch.truncate(bucket, &name, len),
-                Call::Delete => batch.delete(bucket, &name),
-            };
+            let (before, call) = (self.value(key), self.call(key));
+            let bucket = self.common.bucket(&session.buckets, key);
+            let is_possible = before.is_some() || !call.needs_blob();
+            if is_possible && call.add_to(&mut batch, bucket, &self.common.names[key]) {
+                changes.push((key, call.applied(&before)));
+            }
         }
         let op = self.begin(&changes, level);
-        let done = store.commit_async(&batch, Some(level)).await;
+        let done = session.store.commit_async(&batch, Some(level)).await;
         self.end(&op, done.map(drop), "a batch");
     }
 
     /// A copy, or a rename, to another key of this caller.
-    async fn copy(&mut self, buckets: &[Bucket], key: KeyId) {
-        let to = self.keys[self.rng.below(self.keys.len() as u64) as usize];
-        let value = self.common.oracle.borrow().value(key);
-        if to == key || value.is_none() || self.common.oracle.borrow().is_uncertain(to) {
+    async fn copy(&mut self, session: &Session<'_>, key: KeyId) {
+        let to = self.any_key();
+        let value = self.value(key);
+        if to == key || value.is_none() || self.is_uncertain(to) {
             return;
         }
-        let level = self.rng.pick(&[Durability::Written, Durability::Durable]);
+        let level = self.logged_level();
         let goes = self.rng.one_in(2);
         let mut changes = vec![(to, value)];
         if goes {
             changes.push((key, None));
         }
         let op = self.begin(&changes, level);
-        let (from_name, to_name) = (self.name(key), self.name(to));
-        let (from, into, how) = (bucket(buckets, key), bucket(buckets, to), level.into());
+        let bucket = |key| self.common.bucket(&session.buckets, key);
+        let (from, into) = (bucket(key), bucket(to));
+        let (name, to_name) = (&self.common.names[key], &self.common.names[to]);
         let done = if goes {
-            from.rename_async(&from_name, into, &to_name, how).await
+            from.rename_async(name, into, to_name, level.into()).await
         } else {
-            from.copy_async(&from_name, into, &to_name, how).await
+            from.copy_async(name, into, to_name, level.into()).await
         };
         self.end(&op, done.map(drop), "a copy");
     }
 
-    async fn flush(&mut self, store: &Store) {
+    /// Begins a stream, goes on with it, commits it or gives it up. Other changes come between.
+    async fn stream(&mut self, session: &mut Session<'_>, key: KeyId) {
+        let Some(mut stream) = session.stream.take() else {
+            let level = self.logged_level();
+            let bucket = self.common.bucket(&session.buckets, key);
+            match bucket.writer(&self.common.names[key], level.into()) {
+                Ok(writer) => {
+                    let bytes = Vec::new();
+                    session.stream = Some(Stream { key, level, writer, bytes, pieces: 0 });
+                }
+                Err(error) => self.unexpected("opening a stream", &error),
+            }
+            return;
+        };
+        if stream.pieces < PIECES_MAX && !self.rng.one_in(3) {
+            let piece = calls::bytes(&mut self.rng, self.options.value_max);
+            match stream.writer.append_async(&piece).await {
+                Ok(()) => {
+                    stream.bytes.extend_from_slice(&piece);
+                    stream.pieces += 1;
+                    session.stream = Some(stream);
+                }
+                Err(error) if error.kind() == ErrorKind::NoSpace => {}
+                Err(error) => self.unexpected("an append to a stream", &error),
+            }
+            return;
+        }
+        if self.rng.one_in(4) || self.is_uncertain(stream.key) {
+            return stream.writer.abort();
+        }
+        let value = Call::Put(stream.bytes.into()).applied(&self.value(stream.key));
+        let op = self.begin(&[(stream.key, value)], stream.level);
+        let done = stream.writer.commit_async().await;
+        self.end(&op, done.map(drop), "the commit of a stream");
+    }
+
+    /// What is done to the whole bucket of this caller.
+    async fn whole(&mut self, session: &mut Session<'_>) {
+        let own = SHARED + self.number;
+        let name = bucket_name(own);
+        let keys: Vec<KeyId> = self.common.keys_of(own).collect();
+        if keys.iter().any(|key| self.is_uncertain(*key)) {
+            return;
+        }
+        let buffer_size = self.rng.one_in(2).then_some(64 << 10);
+        let options = BucketOptions { buffer_size, ..BucketOptions::default() };
+        let what_to_do = self.rng.below(3);
+        if what_to_do == 0 {
+            let done = session.store.set_bucket_options_async(&name, options).await;
+            return done.unwrap_or_else(|error| self.unexpected("new options of a bucket", &error));
+        }
+        let none: Vec<(KeyId, Value)> = keys.into_iter().map(|key| (key, None)).collect();
+        let op = self.begin(&none, Durability::Written);
+        if what_to_do == 1 {
+            let done = session.store.clear_bucket_async(&name).await;
+            return self.end(&op, done, "a clear");
+        }
+        session.stream = None;
+        let done = session.store.destroy_bucket_async(&name).await;
+        self.end(&op, done, "a destroy");
+        match self.common.buckets(session.store).await {
+            Ok(buckets) => session.buckets = buckets,
+            Err(error) => self.unexpected("making a bucket anew", &error),
+        }
+    }
+
+    async fn flush(&mut self, session: &Session<'_>) {
         let flush = self.common.oracle.borrow().begin_flush();
-        let done = store.flush_async(Scope::Store).await;
+        let done = session.store.flush_async(Scope::Store).await;
         if self.common.is_over.get() {
             return;
         }
@@ -264,14 +337,16 @@ impl Caller {
 
     // ---- reads ----------------------------------------------------------------------------
 
-    async fn read(&mut self, buckets: &[Bucket], key: KeyId) {
-        let expected = self.common.oracle.borrow().value(key);
-        let got = get(bucket(buckets, key), &self.name(key)).await;
-        match got {
+    async fn read(&mut self, session: &Session<'_>, key: KeyId) {
+        let expected = self.value(key);
+        let bucket = self.common.bucket(&session.buckets, key);
+        match calls::get(bucket, &self.common.names[key]).await {
             Ok(value) if value == expected || self.common.is_over.get() => {}
             Ok(value) => {
-                let lens = (value.map(|v| v.len()), expected.map(|v| v.len()));
-                let what = format!("a get of key {key} answers wrongly: {lens:?} bytes");
+                let brief = |value: Value| value.map(|blob| (blob.bytes.len(), blob.rank));
+                let (value, expected) = (brief(value), brief(expected));
+                let what =
+                    format!("a get of key {key}: bytes and rank {value:?}, not {expected:?}");
                 self.common.oracle.borrow_mut().blame(what);
             }
             Err(error) => self.unexpected("a get", &error),
@@ -279,42 +354,21 @@ impl Caller {
     }
 
     /// Of a key in doubt: whatever it holds, the call ends.
-    async fn read_any(&mut self, buckets: &[Bucket], key: KeyId) {
+    async fn read_any(&mut self, session: &Session<'_>, key: KeyId) {
         // Both answers are right.
-        let _ = get(bucket(buckets, key), &self.name(key)).await;
+        let bucket = self.common.bucket(&session.buckets, key);
+        let _ = calls::get(bucket, &self.common.names[key]).await;
     }
 
     // ---- what to do -----------------------------------------------------------------------
 
-    fn call(&mut self, key: KeyId) -> Call {
-        let len = self.common.oracle.borrow().value(key).map_or(0, |value| value.len() as u64);
-        match self.rng.below(20) {
-            0..10 => Call::Put(self.bytes()),
-            10..13 => {
-                let at = self.rng.below(len + len / 8 + 2);
-                Call::PutAt(at, self.bytes())
-            }
-            13..15 if len < 2 * self.options.value_max => Call::Append(self.bytes()),
-            15..17 => Call::Truncate(self.rng.below(len + len / 8 + 2)),
-            17..19 => Call::Delete,
-            _ => Call::Put(self.bytes()),
-        }
+    fn any_key(&mut self) -> KeyId {
+        self.keys[self.rng.below(self.keys.len() as u64) as usize]
     }
 
-    fn bytes(&mut self) -> Arc<[u8]> {
-        let max = self.options.value_max;
-        let mut len = self.rng.log_uniform(max);
-        if len > BIG && !self.rng.one_in(BIG_ONE_IN) {
-            len = self.rng.log_uniform(BIG);
-        }
-        let mut word = self.rng.next();
-        let mut bytes = Vec::with_capacity(len as usize + 8);
-        while bytes.len() < len as usize {
-            bytes.extend_from_slice(&word.to_le_bytes());
-            word = word.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
-        }
-        bytes.truncate(len as usize);
-        bytes.into()
+    fn call(&mut self, key: KeyId) -> Call {
+        let len = self.value(key).map_or(0, |blob| blob.bytes.len() as u64);
+        Call::draw(&mut self.rng, len, self.options.value_max)
     }
 
     fn level(&mut self) -> Durability {
@@ -329,21 +383,8 @@ impl Caller {
         ])
     }
 
-    fn name(&self, key: KeyId) -> Vec<u8> {
-        self.common.names[key].clone()
-    }
-}
-
-/// The bucket of a key.
-pub fn bucket(buckets: &[Bucket], key: KeyId) -> &Bucket {
-    &buckets[key % buckets.len()]
-}
-
-/// A key's value; none where there is no blob.
-pub async fn get(bucket: &Bucket, name: &[u8]) -> Result<Value> {
-    match bucket.get_async(name).await {
-        Ok(bytes) => Ok(Some(bytes.into())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    /// The level of what is always logged.
+    fn logged_level(&mut self) -> Durability {
+        self.rng.pick(&[Durability::Written, Durability::Durable])
     }
 }

@@ -1,11 +1,13 @@
 //! Attacks isotherm: power cuts, killed processes, failing devices and damage, all from a seed.
 //!
-//! In the order of a run: [`options`] (what a seed draws), [`caller`] (who uses the store), [`oracle`]
+//! In the order of a run: [`options`] (what a seed draws), [`caller`] (who uses the store, by [`calls`]
+//! on single blobs and in other ways), [`oracle`]
 //! (what must be there), [`life`] (one opening of the store), [`copies`] (crashed and damaged copies of
 //! its devices), [`run`] (one seed, whole). Beside them [`small`]: a store that has seen everything, for
 //! damage of every bit of it.
 
 pub mod caller;
+pub mod calls;
 pub mod copies;
 pub mod life;
 pub mod options;

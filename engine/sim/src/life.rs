@@ -12,7 +12,8 @@ use isotherm::io::sim_disk::{Disk, Fate};
 use isotherm::types::Uuid;
 use isotherm::{Result, ScanRange, Store};
 
-use crate::caller::{self, Common};
+use crate::caller::Common;
+use crate::calls;
 use crate::options::Options;
 use crate::oracle::{End, Found};
 use crate::rng::Rng;
@@ -61,11 +62,11 @@ impl Life {
     pub fn found(&self, common: &Common) -> Result<Vec<Found>> {
         let runtime = Runtime::Sim(self.world.clone());
         runtime.block_on(async {
-            let buckets = Common::buckets(&self.store).await?;
+            let buckets = common.buckets(&self.store).await?;
             let names = &common.names;
             let mut found = Vec::with_capacity(names.len());
             for (key, name) in names.iter().enumerate() {
-                found.push(match caller::get(caller::bucket(&buckets, key), name).await {
+                found.push(match calls::get(common.bucket(&buckets, key), name).await {
                     Ok(value) => Found::Value(value),
                     Err(error) => Found::Error(format!("{:?}: {error}", error.kind())),
                 });
@@ -80,7 +81,7 @@ impl Life {
                     }
                     listed.extend(page.into_iter().map(|item| item.key.to_vec()));
                 }
-                for key in (0..names.len()).filter(|key| key % buckets.len() == number) {
+                for key in common.keys_of(number) {
                     let is_listed = listed.contains(&names[key]);
                     if let Found::Value(value) = &found[key]
                         && value.is_some() != is_listed

@@ -13,8 +13,17 @@ use std::sync::Arc;
 
 use isotherm::Durability;
 
-/// A blob's value; none where there is no blob.
-pub type Value = Option<Arc<[u8]>>;
+/// What there is to know of a blob.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Blob {
+    /// Its value.
+    pub bytes: Arc<[u8]>,
+    /// Its attribute, if it has one.
+    pub rank: Option<i64>,
+}
+
+/// What a key holds; none where there is no blob.
+pub type Value = Option<Blob>;
 
 /// Changes of a key that are remembered for a message.
 const TRAIL: usize = 12;
@@ -377,11 +386,14 @@ impl Key {
     }
 }
 
-/// A value's length and first bytes.
+/// A blob's length, first bytes and rank.
 fn brief(value: &Value) -> String {
     match value {
         None => "no blob".to_owned(),
-        Some(bytes) => format!("{} bytes {:02x?}", bytes.len(), &bytes[..bytes.len().min(8)]),
+        Some(Blob { bytes, rank }) => {
+            let first = &bytes[..bytes.len().min(8)];
+            format!("{} bytes {first:02x?} of rank {rank:?}", bytes.len())
+        }
     }
 }
 
@@ -391,7 +403,7 @@ mod tests {
     use super::*;
 
     fn value(byte: u8) -> Value {
-        Some(Arc::from(vec![byte; 4]))
+        Some(Blob { bytes: Arc::from(vec![byte; 4]), rank: None })
     }
 
     fn found(values: &[Value]) -> Vec<Found> {
