@@ -4,7 +4,7 @@
 //! log batch; larger ones are copied and checksummed here, on the caller's thread, so that cores
 //! add up, and appended to segments by the shards.
 
-use std::mem::take;
+use std::mem::{replace, take};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -114,6 +114,7 @@ impl<'a> Claim<'a> {
             version: self.version,
             change,
             attributes,
+            keep: None,
             hold: self.hold.take(),
             origin: Origin::Claimed,
         }
@@ -229,7 +230,8 @@ pub(super) async fn log(
 ) -> Result<Version> {
     let version = claim.version;
     let (reply, answer) = oneshot();
-    let commit = Box::new(claim.commit(change));
+    let mut commit = Box::new(claim.commit(change));
+    commit.keep = Some(replace(&mut claim.before, BlobState::absent(version)));
     core.shards[0].push_patiently(Request::Commit(commit, level, reply)).await;
     claim.hand_over();
     answered(answer).await?;

@@ -1,11 +1,13 @@
 //! What becomes of changes that are given up, or wait, in the simulator.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::api::crowded::SLICES_PER_SPAN_MAX;
 use crate::api::edit::Edit;
 use crate::api::{AttributeChanges, Batch, Bucket, Operation, PutOptions};
+use crate::check::CheckOptions;
 use crate::config::ResolvedConfig;
 use crate::error::ErrorKind;
 use crate::index::state::{Checks, Value};
@@ -431,4 +433,38 @@ fn a_step_of_a_batch_that_changes_nothing_makes_what_it_finds_as_safe_as_the_oth
     assert_eq!(bucket.get(b"marked").unwrap(), b"new", "half of the batch");
     assert_eq!(bucket.get(b"as it is").unwrap(), b"1234");
     sim.store.close().unwrap();
+}
+
+#[test]
+fn a_change_keeps_what_it_names_while_write_behind_puts_its_predecessor_into_pages() {
+    let mut overtaken = 0;
+    for steps in 0..160 {
+        let config = ResolvedConfig { buffer_size: 64 << 10, page_extents: 4, ..config(1) };
+        let sim = SimStore::new(steps as u64, config);
+        let bucket = sim.bucket("b");
+        let ranges: [(u64, &[u8]); 2] = [(0, b"first"), (100_000, b"second")];
+        bucket.put_ranges(b"k", &ranges, at(Durability::Written)).unwrap();
+        // One extent more than a record may have.
+        let third = Edit::PutAt(200_000, b"third");
+        sim.wait(bucket.edit(b"k", third, at(Durability::Memory))).unwrap();
+        sim.core().dirty[0].hurry();
+        sim.steps(steps);
+        let mut cut = Box::pin(bucket.edit(b"k", Edit::Truncate(5), at(Durability::Written)));
+        let logged = || sim.core().counters.written_behind.load(Ordering::Relaxed);
+        let before = logged();
+        while poll(&mut cut).is_pending() {
+            sim.world.step();
+        }
+        overtaken += logged() - before;
+        drop(cut);
+        let report = sim.store.check(&CheckOptions::default(), |_| ControlFlow::Continue(()));
+        assert!(report.unwrap().is_clean(), "after {steps} steps");
+        bucket.put_ranges(b"k", &[(50_000, b"fourth"), (150_000, b"fifth")], at_written()).unwrap();
+        drop(bucket);
+        let sim = sim.reopen();
+        let bucket = sim.store.open_bucket("b").unwrap();
+        assert!(bucket.get(b"k").unwrap().starts_with(b"first\0"), "after {steps} steps");
+        sim.store.close().unwrap();
+    }
+    assert!(overtaken > 5, "the write-behind ended {overtaken} times during the change");
 }

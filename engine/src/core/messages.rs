@@ -144,6 +144,9 @@ pub struct Commit {
     pub change: Change,
     /// Its attributes.
     pub attributes: Option<Arc<SharedAttributes>>,
+    /// Keeps what the new state names of the one before until it does so itself: write-behind may
+    /// have put that into pages meanwhile, which then are all that holds its buffers.
+    pub keep: Option<BlobState>,
     /// The growth of its bucket that is set aside until the change is visible; of a group's changes
     /// in one bucket, the first has it.
     pub hold: Option<Hold>,

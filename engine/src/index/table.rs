@@ -236,6 +236,8 @@ impl BufferTable {
         let row = rows.get_mut(&id);
         assert!(row.is_some(), "an extent map names buffer {id:?}, which is not in the table");
         if let Some(row) = row {
+            // Nobody would know them any more once the page is gone.
+            assert!(row.checks != RowChecks::InPages, "an extent map lacks the checks of {id:?}");
             row.count += 1;
         }
     }

@@ -153,6 +153,12 @@ impl PageImage {
         if let Some(pair) = self.buffers.windows(2).find(|pair| pair[0].id >= pair[1].id) {
             return Err(format!("buffer {} precedes buffer {}", pair[0].id.0, pair[1].id.0));
         }
+        let has_checks =
+            |buffer: &&PageBuffer| buffer.checks.len() == BufferDef::check_count(buffer.stored_len);
+        if let Some(bare) = self.buffers.iter().find(|buffer| !has_checks(buffer)) {
+            let (id, count) = (bare.id.0, bare.checks.len());
+            return Err(format!("{count} checksums of buffer {id}, {} bytes", bare.stored_len));
+        }
         let mut is_named = vec![false; self.buffers.len()];
         for extent in &self.extents {
             match self.buffers.binary_search_by_key(&extent.buffer, |buffer| buffer.id) {

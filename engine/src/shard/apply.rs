@@ -163,7 +163,7 @@ pub fn fail(core: &Core, effect: Effect, error: &Error) {
 
 /// The logged state changes. Returns what is to be published, where a claim waits for that.
 fn apply_commit(core: &Core, commit: Commit) -> Option<Publish> {
-    let Commit { hash, bucket, key, version, change, attributes, hold, origin } = commit;
+    let Commit { hash, bucket, key, version, change, attributes, keep, hold, origin } = commit;
     let value_stays = matches!(change, Change::Attributes { .. });
     let mut dram = None;
     // New pages: held until the blob's map counts on them.
@@ -196,7 +196,7 @@ fn apply_commit(core: &Core, commit: Commit) -> Option<Publish> {
         };
         old = entry.set_logged(state, &core.table);
     }
-    drop(old);
+    drop((old, keep));
     match origin {
         Origin::Claimed => Some(Publish { hash, bucket, key, dram, value_stays, hold }),
         Origin::Behind(slots) => {

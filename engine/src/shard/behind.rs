@@ -346,6 +346,7 @@ async fn write_snapshot(
         version,
         change,
         attributes: snapshot.state.attributes.clone(),
+        keep: None,
         hold: None,
         origin: Origin::Behind(slots),
     };
