@@ -21,6 +21,7 @@ pub mod manifest;
 pub mod organizer;
 pub mod paging;
 pub mod placement;
+pub mod plant;
 pub mod recover;
 pub mod shard;
 pub mod stats;

@@ -2,14 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use isotherm::{
-    Batch, BlobWriter, Bucket, BucketOptions, Durability, Error, ErrorKind, PutOptions, Result,
-    Scope, Store,
+    Batch, BlobReader, BlobWriter, Bucket, BucketOptions, Durability, Error, ErrorKind, PutOptions,
+    Result, Scope, Store,
 };
 
 use crate::calls::{self, Call};
-use crate::options::{Options, Weather};
+use crate::options::{Levels, Options, Weather};
 use crate::oracle::{KeyId, Op, Oracle, Value};
 use crate::rng::Rng;
 
@@ -17,6 +18,8 @@ use crate::rng::Rng;
 const SHARED: usize = 2;
 /// Keys of a batch.
 const BATCH_MAX: u64 = 4;
+/// Bytes that are read at a time.
+const PIECE_MAX: u64 = 200_000;
 /// Pieces of a stream.
 const PIECES_MAX: u64 = 6;
 
@@ -107,11 +110,19 @@ struct Stream {
     pieces: u64,
 }
 
+/// A version that is read piece by piece.
+struct Reading {
+    reader: BlobReader,
+    expected: Arc<[u8]>,
+    position: usize,
+}
+
 /// What a caller has of a store.
 struct Session<'a> {
     store: &'a Store,
     buckets: Vec<Bucket>,
     stream: Option<Stream>,
+    reading: Option<Reading>,
 }
 
 impl Caller {
@@ -127,7 +138,7 @@ impl Caller {
             Ok(buckets) => buckets,
             Err(error) => return self.unexpected("opening the buckets", &error),
         };
-        let mut session = Session { store, buckets, stream: None };
+        let mut session = Session { store, buckets, stream: None, reading: None };
         for _ in 0..operations {
             if self.common.is_over.get() || self.common.oracle.borrow().violation.is_some() {
                 return;
@@ -145,9 +156,12 @@ impl Caller {
             0..100 => self.change(session, key).await,
             100..116 => self.batch(session).await,
             116..136 => self.copy(session, key).await,
-            136..142 => self.flush(session).await,
+            136..142 if self.options.levels != Levels::Plain || self.rng.one_in(16) => {
+                self.flush(session).await;
+            }
             142..156 => self.stream(session, key).await,
             156..158 => self.whole(session).await,
+            158..170 => self.read_on(session, key).await,
             _ => self.read(session, key).await,
         }
     }
@@ -239,7 +253,8 @@ impl Caller {
             return;
         };
         if stream.pieces < PIECES_MAX && !self.rng.one_in(3) {
-            let piece = calls::bytes(&mut self.rng, self.options.value_max);
+            let len = self.options.value_len(&mut self.rng);
+            let piece = calls::bytes(&mut self.rng, len);
             match stream.writer.append_async(&piece).await {
                 Ok(()) => {
                     stream.bytes.extend_from_slice(&piece);
@@ -353,6 +368,33 @@ impl Caller {
         }
     }
 
+    /// Opens a reader, or reads on what it has open, whatever has become of the blob meanwhile.
+    async fn read_on(&mut self, session: &mut Session<'_>, key: KeyId) {
+        let Some(mut reading) = session.reading.take() else {
+            let Some(blob) = self.value(key) else { return };
+            let bucket = self.common.bucket(&session.buckets, key);
+            match bucket.reader(&self.common.names[key]) {
+                Ok(reader) => {
+                    session.reading = Some(Reading { reader, expected: blob.bytes, position: 0 });
+                }
+                Err(error) => self.unexpected("opening a reader", &error),
+            }
+            return;
+        };
+        let mut piece = vec![0; 1 + self.rng.below(PIECE_MAX) as usize];
+        let count = match reading.reader.read_into_async(&mut piece).await {
+            Ok(count) => count,
+            Err(error) => return self.unexpected("a reader", &error),
+        };
+        let left = &reading.expected[reading.position..];
+        if !left.starts_with(&piece[..count]) || (count == 0) != left.is_empty() {
+            let what = format!("a reader shows {count} other bytes at {}", reading.position);
+            return self.common.oracle.borrow_mut().blame(what);
+        }
+        reading.position += count;
+        session.reading = (count > 0).then_some(reading);
+    }
+
     /// Of a key in doubt: whatever it holds, the call ends.
     async fn read_any(&mut self, session: &Session<'_>, key: KeyId) {
         // Both answers are right.
@@ -368,12 +410,15 @@ impl Caller {
 
     fn call(&mut self, key: KeyId) -> Call {
         let len = self.value(key).map_or(0, |blob| blob.bytes.len() as u64);
-        Call::draw(&mut self.rng, len, self.options.value_max)
+        Call::draw(&mut self.rng, len, &self.options)
     }
 
     fn level(&mut self) -> Durability {
-        if self.options.lazy && !self.rng.one_in(8) {
-            return Durability::Memory;
+        match self.options.levels {
+            Levels::Lazy if !self.rng.one_in(8) => return Durability::Memory,
+            Levels::Eager if !self.rng.one_in(8) => return Durability::Durable,
+            Levels::Plain if !self.rng.one_in(64) => return Durability::Written,
+            Levels::Mixed | Levels::Lazy | Levels::Eager | Levels::Plain => {}
         }
         self.rng.pick(&[
             Durability::Memory,
@@ -385,6 +430,9 @@ impl Caller {
 
     /// The level of what is always logged.
     fn logged_level(&mut self) -> Durability {
-        self.rng.pick(&[Durability::Written, Durability::Durable])
+        match self.options.levels {
+            Levels::Plain if !self.rng.one_in(64) => Durability::Written,
+            _ => self.rng.pick(&[Durability::Written, Durability::Durable]),
+        }
     }
 }

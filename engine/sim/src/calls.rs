@@ -5,12 +5,10 @@ use std::sync::Arc;
 use isotherm::api::edit::Edit;
 use isotherm::{AttributeChanges, AttributeValue, Batch, Bucket, ErrorKind, PutOptions, Result};
 
+use crate::options::Options;
 use crate::oracle::{Blob, Value};
 use crate::rng::Rng;
 
-/// Sizes above this are drawn for one value in [`BIG_ONE_IN`].
-const BIG: u64 = 40_000;
-const BIG_ONE_IN: u64 = 8;
 /// Ranges of one put.
 const RANGES_MAX: u64 = 4;
 /// The attribute that blobs have, or have not.
@@ -36,20 +34,24 @@ pub enum Call {
 
 impl Call {
     /// Draws one for a value of this length.
-    pub fn draw(rng: &mut Rng, len: u64, value_max: u64) -> Call {
+    pub fn draw(rng: &mut Rng, len: u64, options: &Options) -> Call {
         let near = |rng: &mut Rng| rng.below(len + len / 8 + 2);
+        let bytes = |rng: &mut Rng| {
+            let len = options.value_len(rng);
+            bytes(rng, len)
+        };
         match rng.below(24) {
-            10..13 => Call::PutAt(near(rng), bytes(rng, value_max)),
-            13..15 if len < 2 * value_max => Call::Append(bytes(rng, value_max)),
+            10..13 => Call::PutAt(near(rng), bytes(rng)),
+            13..15 if len < 2 * options.value_max => Call::Append(bytes(rng)),
             15..17 => Call::Truncate(near(rng)),
             17..19 => Call::Delete,
             19 | 20 => {
                 let count = 1 + rng.below(RANGES_MAX);
-                let range = |_| (near(rng), bytes(rng, value_max / 4 + 1));
+                let range = |_| (near(rng), bytes(rng));
                 Call::PutRanges((0..count).map(range).collect())
             }
             21 | 22 => Call::Rank(rng.next() as i64),
-            _ => Call::Put(bytes(rng, value_max)),
+            _ => Call::Put(bytes(rng)),
         }
     }
 
@@ -123,12 +125,8 @@ fn write(bytes: &mut Vec<u8>, at: u64, new: &[u8]) {
     bytes[at..at + new.len()].copy_from_slice(new);
 }
 
-/// Some bytes that are nowhere else.
-pub fn bytes(rng: &mut Rng, max: u64) -> Arc<[u8]> {
-    let mut len = rng.log_uniform(max);
-    if len > BIG && !rng.one_in(BIG_ONE_IN) {
-        len = rng.log_uniform(BIG);
-    }
+/// So many bytes that are nowhere else.
+pub fn bytes(rng: &mut Rng, len: u64) -> Arc<[u8]> {
     let mut word = rng.next();
     let mut bytes = Vec::with_capacity(len as usize + 8);
     while bytes.len() < len as usize {

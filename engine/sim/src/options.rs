@@ -12,6 +12,11 @@ use serde::Serialize;
 use crate::rng::Rng;
 
 const MIB: u64 = 1 << 20;
+/// Of a mixed load, sizes above this are drawn for one value in [`BIG_ONE_IN`].
+const BIG: u64 = 40_000;
+const BIG_ONE_IN: u64 = 8;
+/// No value longer than this rides in the log.
+const LOGGED_MAX: u64 = 16 << 10;
 
 /// What devices do while a store is in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -24,6 +29,31 @@ pub enum Weather {
     NoSpace,
     /// A flush fails some day.
     FlushErrors,
+}
+
+/// What is mostly stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub enum Load {
+    /// Anything.
+    Mixed,
+    /// Values that leave little room: segments are emptied all the time.
+    Crowded,
+    /// Values that ride in the log, and many of them: it goes on in new segments, and lets go of old
+    /// ones.
+    Logged,
+}
+
+/// At which levels blobs are changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub enum Levels {
+    /// At any.
+    Mixed,
+    /// Nearly always at Memory, so that write-behind has much to do.
+    Lazy,
+    /// Nearly always at Durable, so that batches are durable by themselves.
+    Eager,
+    /// Nearly always at Written, and flushes are rare: much is lost when the power fails.
+    Plain,
 }
 
 /// See the module.
@@ -51,10 +81,14 @@ pub struct Options {
     pub callers: usize,
     /// Keys of each.
     pub keys: usize,
+    /// What is mostly stored.
+    pub load: Load,
     /// Largest value.
     pub value_max: u64,
-    /// Whether nearly all changes are of Memory level, so that write-behind has much to do.
-    pub lazy: bool,
+    /// Part of a tier above which the organizer demotes.
+    pub watermark_high: f64,
+    /// At which levels blobs are changed.
+    pub levels: Levels,
     /// What the devices do.
     pub weather: Weather,
     /// Changes and reads of all callers, over all lives.
@@ -83,6 +117,20 @@ impl Options {
             Weather::NoSpace,
             Weather::FlushErrors,
         ]);
+        let load =
+            rng.pick(&[Load::Mixed, Load::Mixed, Load::Crowded, Load::Crowded, Load::Logged]);
+        let callers = 1 + rng.below(4) as usize;
+        let (keys, value_max, operations) = match load {
+            Load::Mixed => {
+                let max = rng.pick(&[1000, 20_000, 300_000, 300_000, 1_500_000]);
+                (2 + rng.below(10) as usize, max, operations)
+            }
+            Load::Crowded => {
+                let (keys, max) = rng.pick(&[(40, 300_000), (40, 300_000), (160, 64 << 10)]);
+                (keys / callers, max, 4 * operations)
+            }
+            Load::Logged => (3 + rng.below(10) as usize, LOGGED_MAX, 3 * operations),
+        };
         Options {
             seed,
             shards: 1 + rng.below(3) as usize,
@@ -93,13 +141,15 @@ impl Options {
             buffer_size: 64 << 10,
             page_extents: rng.pick(&[2, 4, 128]),
             flush_interval_ms: rng.pick(&[1, 5, 50, 1_000_000]),
-            callers: 1 + rng.below(4) as usize,
-            keys: 2 + rng.below(10) as usize,
-            value_max: rng.pick(&[1000, 20_000, 300_000, 300_000, 1_500_000]),
-            lazy: rng.one_in(4),
+            callers,
+            keys,
+            load,
+            value_max,
+            watermark_high: rng.pick(&[0.8, 0.8, 0.02]),
+            levels: rng.pick(&[Levels::Mixed, Levels::Lazy, Levels::Eager, Levels::Plain]),
             weather,
             operations,
-            lives: 1 + rng.below(4),
+            lives: 1 + rng.below(if load == Load::Crowded { 2 } else { 4 }),
             cuts: 6,
             copies: 5,
             damages: 20,
@@ -114,8 +164,8 @@ impl Options {
             file: format!("sim:{number}").into(),
             capacity: self.capacity,
             segment_size: self.segment_size,
-            watermark_low: 0.6,
-            watermark_high: 0.8,
+            watermark_low: self.watermark_high / 2.0,
+            watermark_high: self.watermark_high,
         };
         ResolvedConfig {
             dram: Some(ResolvedDram {
@@ -135,6 +185,21 @@ impl Options {
             read_only: None,
             missing_tiers: MissingTiers::Fail,
             page_extents: self.page_extents,
+        }
+    }
+
+    /// The length of a value.
+    pub fn value_len(&self, rng: &mut Rng) -> u64 {
+        match self.load {
+            Load::Mixed => {
+                let len = rng.log_uniform(self.value_max);
+                let is_rare = len > BIG && !rng.one_in(BIG_ONE_IN);
+                if is_rare { rng.log_uniform(BIG) } else { len }
+            }
+            Load::Crowded | Load::Logged if rng.one_in(4) => rng.log_uniform(self.value_max),
+            Load::Crowded | Load::Logged => {
+                self.value_max / 4 + rng.below(self.value_max - self.value_max / 4)
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! log batch; larger ones are copied and checksummed here, on the caller's thread, so that cores
 //! add up, and appended to segments by the shards.
 
-use std::mem::{replace, take};
+use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -231,7 +231,7 @@ pub(super) async fn log(
     let version = claim.version;
     let (reply, answer) = oneshot();
     let mut commit = Box::new(claim.commit(change));
-    commit.keep = Some(replace(&mut claim.before, BlobState::absent(version)));
+    commit.keep = claim.before.map().cloned();
     core.shards[0].push_patiently(Request::Commit(commit, level, reply)).await;
     claim.hand_over();
     answered(answer).await?;

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::index::attributes::SharedAttributes;
 use crate::index::extents::Extent;
 use crate::index::pages::PageRef;
-use crate::index::state::{BlobState, Buffer};
+use crate::index::state::{BlobState, Buffer, Map};
 use crate::index::table::{RowHold, to_record};
 use crate::io::buffer::AlignedBuf;
 use crate::io::exec::LocalFuture;
@@ -144,9 +144,9 @@ pub struct Commit {
     pub change: Change,
     /// Its attributes.
     pub attributes: Option<Arc<SharedAttributes>>,
-    /// Keeps what the new state names of the one before until it does so itself: write-behind may
-    /// have put that into pages meanwhile, which then are all that holds its buffers.
-    pub keep: Option<BlobState>,
+    /// Keeps the buffers of the state before until the new one does: write-behind may put that into
+    /// pages meanwhile, which then are all that holds them.
+    pub keep: Option<Arc<Map>>,
     /// The growth of its bucket that is set aside until the change is visible; of a group's changes
     /// in one bucket, the first has it.
     pub hold: Option<Hold>,

@@ -16,6 +16,7 @@ use crate::index::state::{BlobState, Buffer, Map, Value, whole};
 use crate::index::table::BufferTable;
 use crate::io::runtime::Nanos;
 use crate::placement::heat::Heat;
+use crate::plant::{Plant, planted};
 use crate::tier::dram::{DirStripe, Dram};
 use crate::tier::space::Space;
 use crate::types::{BucketId, BufferId, Location, Version};
@@ -125,6 +126,11 @@ impl Entry {
             // A tombstone over nothing needs no record: recovery finds nothing either.
             Logged::Absent(version) => self.visible.exists() && self.visible.version > *version,
             // The other way round while a change is logged and not acknowledged.
+            Logged::Other(_)
+                if !self.visible.exists() && planted(Plant::DeleteNotWrittenBehind) =>
+            {
+                false
+            }
             Logged::Other(state) => self.visible.version > state.version,
         }
     }
@@ -288,8 +294,7 @@ impl Entry {
         let mut old = None;
         let mut swap = |state: &mut BlobState| {
             if let Value::Lone(lone) = &mut state.value
-                && lone.id == id
-                && lone.location == from
+                && (lone.id == id && lone.location == from || planted(Plant::MoveNotCompared))
             {
                 old = Some(lone.clone());
                 lone.location = to;

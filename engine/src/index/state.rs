@@ -253,6 +253,14 @@ impl BlobState {
         BlobState { version, len: 0, value: Value::Absent, attributes: None }
     }
 
+    /// Its map, if that is in memory.
+    pub fn map(&self) -> Option<&Arc<Map>> {
+        match &self.value {
+            Value::Mapped(map) => Some(map),
+            Value::Absent | Value::Zeros | Value::Lone(_) | Value::Paged(_) => None,
+        }
+    }
+
     /// Memory of the checksums that stand here, not in the table.
     pub fn checks_bytes(&self) -> i64 {
         self.lone().map_or(0, |lone| lone.checks.memory_bytes())

@@ -9,8 +9,14 @@ use crate::io::threads::perform;
 use crate::io::{Devices, Doorbell, IoDone, IoOp, Ring, Token, Wait};
 use crate::types::TierId;
 
+/// One operation in so many is slow: it is not completed for up to two to the power of so many turns.
+/// Reads may be slower than all that happens to a segment from its last byte's death to its next use.
+const SLOW_ONE_IN: u64 = 32;
+const SLOW_TURNS_LOG2: u64 = 9;
+const SLOW_READ_TURNS_LOG2: u64 = 14;
+
 /// A [`Ring`] of the simulated world. Each turn completes a random subset, possibly none, of the
-/// pending operations in random order.
+/// pending operations that are not slow, in random order.
 ///
 /// A write is on its way from the moment it is pushed: half of them are on the device at once and are
 /// only told of late, so that a power cut finds writes nobody knows to be done. A flush covers no write
@@ -19,12 +25,15 @@ pub struct SimRing {
     world: Arc<SimWorld>,
     devices: Devices,
     pending: Vec<Pending>,
+    turns: u64,
 }
 
 struct Pending {
     token: Token,
     op: IoOp,
     begun: Begun,
+    /// It is slow until this turn.
+    not_before: u64,
 }
 
 /// What the device has of an operation that is not completed.
@@ -37,7 +46,7 @@ enum Begun {
 impl SimRing {
     /// A ring over these devices.
     pub fn new(world: Arc<SimWorld>, devices: Devices) -> SimRing {
-        SimRing { world, devices, pending: Vec::new() }
+        SimRing { world, devices, pending: Vec::new(), turns: 0 }
     }
 
     fn device(&self, tier: TierId) -> Option<&SimDevice> {
@@ -61,13 +70,19 @@ impl SimRing {
         }
     }
 
-    fn complete_one(&mut self) -> Option<IoDone> {
-        let count = self.pending.len();
+    /// How many of the pending operations may be completed; they come first.
+    fn gather_due(&mut self) -> usize {
+        self.pending.sort_by_key(|pending| pending.not_before > self.turns);
+        self.pending.partition_point(|pending| pending.not_before <= self.turns)
+    }
+
+    /// Completes one of the first so many.
+    fn complete_one_of(&mut self, count: usize) -> Option<IoDone> {
         if count == 0 {
             return None;
         }
         let pick = (self.world.random() % count as u64) as usize;
-        let Pending { token, op, begun } = self.pending.swap_remove(pick);
+        let Pending { token, op, begun, .. } = self.pending.remove(pick);
         self.world.change_pending_io(-1);
         Some(match (begun, op) {
             (Begun::Write(id), IoOp::Write { tier, offset, len, buf, .. })
@@ -90,7 +105,16 @@ impl Ring for SimRing {
     fn push(&mut self, token: Token, op: IoOp) {
         self.world.change_pending_io(1);
         let begun = self.begin(&op);
-        self.pending.push(Pending { token, op, begun });
+        let most = match op {
+            IoOp::Read { .. } => SLOW_READ_TURNS_LOG2,
+            IoOp::Write { .. } | IoOp::Flush { .. } => SLOW_TURNS_LOG2,
+        };
+        let slow = if self.world.random().is_multiple_of(SLOW_ONE_IN) {
+            1 << (self.world.random() % (most + 1))
+        } else {
+            0
+        };
+        self.pending.push(Pending { token, op, begun, not_before: self.turns + slow });
     }
 
     /// Never sleeps: a waiting actor is simply called again in a later step.
@@ -98,9 +122,11 @@ impl Ring for SimRing {
         if self.pending.is_empty() {
             return;
         }
-        let count = self.world.random() % (self.pending.len() as u64 + 1);
-        for _ in 0..count {
-            done.extend(self.complete_one());
+        self.turns += 1;
+        let due = self.gather_due();
+        let count = (self.world.random() % (due as u64 + 1)) as usize;
+        for completed in 0..count {
+            done.extend(self.complete_one_of(due - completed));
         }
     }
 
@@ -120,7 +146,7 @@ impl Ring for SimRing {
 impl Drop for SimRing {
     /// What was pushed is still done, as on the other backends.
     fn drop(&mut self) {
-        while self.complete_one().is_some() {}
+        while self.complete_one_of(self.pending.len()).is_some() {}
     }
 }
 

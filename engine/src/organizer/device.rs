@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::io::buffer::AlignedBuf;
 use crate::io::exec::{Exec, memory};
 use crate::limits::BLOCK;
+use crate::plant::{Plant, planted};
 use crate::types::TierId;
 
 /// Reads exactly `len` bytes.
@@ -35,7 +36,9 @@ pub async fn write(
 ) -> Result<AlignedBuf> {
     core.space.tier(tier).check_there()?;
     let result = exec.write(tier, offset, len, buf).await;
-    core.space.tier(tier).counters.count_write(len);
+    if !planted(Plant::MoveNotFlushed) {
+        core.space.tier(tier).counters.count_write(len);
+    }
     result.map_err(|error| {
         Error::from_io(format_args!("write of {len} bytes at {offset} of tier {}", tier.0), &error)
     })

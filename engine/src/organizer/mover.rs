@@ -12,10 +12,12 @@ use crate::core::{Core, MoveRequest, Request};
 use crate::error::{Error, Result};
 use crate::io::exec::{Class, Exec, memory};
 use crate::io::wait::{WaitList, oneshot};
+use crate::limits::BLOCK;
 use crate::log::record::SegmentKind;
 use crate::organizer::device::{write, write_bytes};
 use crate::organizer::occupants::Occupant;
 use crate::organizer::pack::{CHUNK_MAX, Chunk};
+use crate::plant::{Plant, planted};
 use crate::tier::space::{Purpose, footprint};
 use crate::tier::writer::{SegmentWriter, WriterIdentity};
 use crate::types::{Location, Place, TierId, TierSegment, Uuid};
@@ -255,6 +257,7 @@ async fn fly(
 ) {
     let len = chunk.padded_len();
     let (buf, items) = chunk.finish();
+    let len = if planted(Plant::CopyTooShort) { len - BLOCK } else { len };
     if let Err(error) = write(core, exec, tier, start, len, buf).await {
         for (item, at) in &items {
             core.space

@@ -25,6 +25,7 @@ use crate::log::batch::BatchView;
 use crate::log::record::{BucketRecord, BufferDef, MoveSubject, Record, SegmentKind};
 use crate::log::root::PartitionRef;
 use crate::log::scan::Landing;
+use crate::plant::{Plant, planted};
 use crate::recover::Target;
 use crate::types::{BatchSeq, BucketId, BufferId, Location, TierSegment, Version};
 
@@ -260,6 +261,7 @@ impl<'a> Replay<'a> {
                     self.put(hash, *bucket, key, Blob { version, len, value, attributes });
                 }
             }
+            Record::Delete { .. } if planted(Plant::DeleteNotReplayed) => {}
             Record::Delete { bucket, key, version } => {
                 if let Some(hash) = self.concerns(lane, seq, *bucket, key) {
                     self.remove(hash, *bucket, key, *version);
@@ -387,6 +389,7 @@ impl<'a> Replay<'a> {
                 }
             }
             // By versions, whatever the cuts: what an image has that is older was there before.
+            Record::BucketClear { .. } if planted(Plant::ClearNotReplayed) => {}
             Record::BucketClear { bucket, version } => {
                 let cleared = self.cleared.entry(*bucket).or_insert(*version);
                 *cleared = (*cleared).max(*version);

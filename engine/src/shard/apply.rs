@@ -18,6 +18,7 @@ use crate::index::state::{BlobState, Buffer, Map, PagedMap, Value, is_lone};
 use crate::index::table::RowHold;
 use crate::io::wait::{Sender, Wakes};
 use crate::log::record::{MoveSubject, Record};
+use crate::plant::{Plant, planted};
 use crate::shard::log_owner::Effect;
 use crate::tier::dram::PublishHead;
 use crate::types::{BucketId, BufferId, Location, SlotId, Version};
@@ -286,7 +287,9 @@ fn take_charge(core: &Core, new: NewBuffer) -> (Buffer, Option<RowHold>) {
     let (buffer, row_hold) = new.keep();
     // Else a move was logged before this record, and what the log says is not so.
     assert!(
-        row_hold.is_none() || core.table.get_location(buffer.id) == Some(buffer.location),
+        row_hold.is_none()
+            || planted(Plant::PlaceBeforeMove)
+            || core.table.get_location(buffer.id) == Some(buffer.location),
         "buffer {:?} is logged at {:?} and is elsewhere",
         buffer.id,
         buffer.location
@@ -432,7 +435,7 @@ pub fn release_claim(core: &Core, hash: u64, bucket: BucketId, key: &[u8]) {
 
 /// Whether a written-behind change is no longer newer than what the log holds.
 pub fn is_superseded(core: &Core, commit: &Commit, in_flight: Option<Version>) -> bool {
-    if matches!(commit.origin, Origin::Claimed) {
+    if matches!(commit.origin, Origin::Claimed) || planted(Plant::BehindOverNewer) {
         return false;
     }
     // Without an entry the key's bucket is gone.
@@ -492,6 +495,7 @@ pub fn is_at(core: &Core, subject: &MoveSubject, from: Location) -> bool {
                 .get(hash, *bucket, key)
                 .and_then(|entry| entry.find_lone(*buffer))
                 .is_some_and(|lone| lone.location == from)
+                || planted(Plant::MoveNotCompared)
         }
     }
 }

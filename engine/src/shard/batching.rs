@@ -9,6 +9,7 @@ use crate::io::buffer::AlignedBuf;
 use crate::log::batch::{BatchIdentity, BatchItem, BatchLayout, encode, layout};
 use crate::log::record::Record;
 use crate::log::tail::LogTail;
+use crate::plant::{Plant, planted};
 use crate::shard::apply;
 use crate::shard::log_owner::{Effect, Flight, LogOwner, Part, Queued};
 use crate::tier::written::WrittenBytes;
@@ -224,7 +225,9 @@ fn place_inline(core: &Core, item: &mut Queued) -> bool {
                     let written = WrittenBytes::new(&core.space, def.location, def.stored_len);
                     new.source = Source::Written(written);
                 }
-                Source::Written(_) | Source::Held(_) | Source::Inherited => external = true,
+                Source::Written(_) | Source::Held(_) | Source::Inherited => {
+                    external |= !planted(Plant::DataNotFlushed);
+                }
             }
         }
     }

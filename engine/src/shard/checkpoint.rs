@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
+use crate::index::entry::Entry;
 use crate::index::table::{RowView, to_record};
 use crate::io::wait::Sender;
 use crate::limits::{BLOCK, PARTITIONS, UNFLUSHED_MAX};
@@ -19,6 +20,7 @@ use crate::log::checkpoint::{
 use crate::log::record::SegmentKind;
 use crate::log::root::{PartitionRef, Root, SegmentEntry};
 use crate::log::superblock::{Chunk, LogStart, RootRef, SUPERBLOCK_SLOTS, Superblock};
+use crate::plant::{Plant, planted};
 use crate::shard::flush::flush_all;
 use crate::shard::io::ShardIo;
 use crate::shard::log_owner::LogOwner;
@@ -248,11 +250,16 @@ impl LogOwner {
         let bytes = root.encode()?;
         let chunks = self.write_chunks(&bytes, &mut gathered).await?;
         gathered.write(&self.context.io).await?;
-        flush_all(self).await?;
+        let is_early = planted(Plant::RootBeforeImages);
+        if !is_early {
+            flush_all(self).await?;
+        }
         let root_ref =
             RootRef { seq: root.seq, len: bytes.len() as u64, crc: Root::crc_of(&bytes)?, chunks };
         let watermark = self.core().log.watermark();
-        if watermark < root.seq || root.partitions.iter().any(|part| part.cut > watermark) {
+        let outran =
+            watermark < root.seq || root.partitions.iter().any(|part| part.cut > watermark);
+        if outran && !is_early {
             return Err(Error::new(ErrorKind::Internal, "a checkpoint outran the watermark"));
         }
         let before = self.superblocks.borrow()[tier.index()].as_ref().map(|block| block.watermark);
@@ -269,13 +276,15 @@ impl LogOwner {
     /// The image of a partition, exact at the batch applied last: nothing is applied meanwhile.
     fn encode_partition(&self, partition: usize) -> Result<(BatchSeq, Vec<u8>)> {
         let core = self.core();
-        let cut = self.applied.get();
+        let late = planted(Plant::ImageClaimsLater);
+        let cut = if late { self.tail.borrow().last_seq() } else { self.applied.get() };
         let identity =
             PartitionIdentity { store: core.settings.store, partition: partition as u16, cut };
         let mut encoder = PartitionEncoder::new(identity);
         for number in Index::stripes_of(partition) {
             let stripe = core.index.lock_number(number);
-            for entry in stripe.iter() {
+            let lacks = |entry: &&Entry| entry.claimed && planted(Plant::ImageLacksClaimed);
+            for entry in stripe.iter().filter(|entry| !lacks(entry)) {
                 let Some(state) = entry.logged_state() else { continue };
                 let blob = BlobFacts {
                     bucket: entry.bucket,
@@ -389,7 +398,8 @@ impl LogOwner {
         let tail = self.tail.borrow();
         let partitions = self.checkpointer.partitions.borrow().clone();
         let oldest = partitions.iter().map(|part| part.cut).min().unwrap_or_default();
-        let Some(start) = tail.start_for(oldest.next()) else {
+        let late = tail.history.back().filter(|_| planted(Plant::LogBeginsLate));
+        let Some(start) = late.or_else(|| tail.start_for(oldest.next())) else {
             return Err(Error::new(
                 ErrorKind::Internal,
                 format!("the log after {oldest:?} is gone"),
@@ -462,8 +472,11 @@ impl LogOwner {
         let now = segments_of(core, root, root_ref);
         let mut kept = self.checkpointer.kept.borrow_mut();
         let [newest, older] = &mut *kept;
+        let is_needed = |at: &TierSegment| {
+            newest.contains(at) && !planted(Plant::ImagesFreedEarly) || now.contains(at)
+        };
         let released: Vec<TierSegment> =
-            older.iter().filter(|at| !newest.contains(at) && !now.contains(at)).copied().collect();
+            older.iter().filter(|at| !is_needed(at)).copied().collect();
         *older = std::mem::replace(newest, now);
         let writing = self.checkpointer.writer.borrow().as_ref().map(|writer| writer.at);
         released.into_iter().filter(|at| Some(*at) != writing).for_each(|at| core.space.free(at));

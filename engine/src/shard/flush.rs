@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::error::{ErrorKind, Result};
 use crate::io::wait::first;
 use crate::limits::UNFLUSHED_MAX;
+use crate::plant::{Plant, planted};
 use crate::shard::io::all;
 use crate::shard::log_owner::LogOwner;
 use crate::shard::poison_on_error;
@@ -82,13 +83,15 @@ pub(super) async fn flush_all(owner: &Rc<LogOwner>) -> Result<()> {
         .map(|tier| (tier, tier.counters.unflushed_bytes.load(Ordering::Acquire)))
         .filter(|(_, bytes)| *bytes > 0)
         .collect();
-    let flushes = dirty.iter().map(|(tier, _)| owner.context.io.flush(tier.id)).collect();
+    let wanted = dirty.iter().filter(|_| !planted(Plant::FlushSkipped));
+    let flushes = wanted.map(|(tier, _)| owner.context.io.flush(tier.id)).collect();
     all(flushes).await.into_iter().collect::<Result<Vec<()>>>()?;
     for (tier, bytes) in dirty {
         // What was written during the flush stays counted.
         tier.counters.unflushed_bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
-    owner.raise_watermark(target);
+    let late = planted(Plant::FlushCoversLater);
+    owner.raise_watermark(if late { owner.applied.get() } else { target });
     // Also if W has not risen: somebody may wait for room to write unflushed bytes.
     core.log.flushed.wake_all();
     acknowledge(owner, owner.core().log.watermark());
@@ -116,7 +119,7 @@ fn acknowledge(owner: &Rc<LogOwner>, flushed: BatchSeq) {
 
 /// Frees segments. They may be reused only if recovery would find a W that covers their death:
 /// a W that merely stands in memory would let it verify records against overwritten bytes.
-fn reclaim(owner: &Rc<LogOwner>) {
+pub(super) fn reclaim(owner: &Rc<LogOwner>) {
     let core = owner.core();
     let named = owner.named_watermark.get();
     let freed = core.space.reclaim(named);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::error::{Error, ErrorKind};
 use crate::log::record::Record;
+use crate::plant::{Plant, planted};
 use crate::shard::apply;
 use crate::shard::log_owner::{Effect, Flight, LogOwner};
 use crate::shard::{flush, poison_on_error};
@@ -72,7 +73,10 @@ impl LogOwner {
             self.self_durable.borrow_mut().push_back(flight.seq);
             self.raise_watermark(core.log.watermark());
         }
-        let flushed = core.log.watermark() >= flight.seq;
+        let flushed = core.log.watermark() >= flight.seq || planted(Plant::DurableBeforeFlush);
+        if planted(Plant::ReuseBeforeFlush) {
+            flush::reclaim(self);
+        }
         if flushed && self.reclaim_asked.get() {
             self.reclaim_wanted.set(true);
             self.stirred.wake_all();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::buckets::Whole;
 use crate::core::{
-    Change, Commit, Core, Group, Member, MoveRequest, NewBuffer, PageCommit, Payload,
+    Change, Commit, Core, Group, Member, MoveRequest, NewBuffer, Origin, PageCommit, Payload,
     ReleaseRequest, Share, Source,
 };
 use crate::error::Result;
@@ -22,6 +22,7 @@ use crate::limits::{UNFLUSHED_MAX, VALUE_LEN_MAX};
 use crate::log::record::{BufferDef, Record, SegmentKind};
 use crate::log::superblock::Superblock;
 use crate::log::tail::{Ahead, LogTail};
+use crate::plant::{Plant, planted};
 use crate::shard::apply::Ack;
 use crate::shard::checkpoint::Checkpointer;
 use crate::shard::copies::{Copies, copy_tier};
@@ -255,7 +256,12 @@ impl LogOwner {
             Member::Share(share) => Part::of(share.record()),
         });
         let Some(first) = parts.next() else { return reply.send(Ok(())) };
-        let more = parts.collect();
+        let mut more: Vec<Part> = parts.collect();
+        if planted(Plant::GroupLoggedInPart)
+            && let Some(last) = more.last_mut()
+        {
+            *last = Part::of(Record::Marker);
+        }
         let effect = Effect::Group(members, keep, reply);
         self.queue.borrow_mut().push_back(Queued { first, more, effect, level, checked: false });
     }
@@ -287,8 +293,11 @@ impl LogOwner {
 
     /// Queues a move.
     pub fn queue_move(&self, request: MoveRequest) {
-        let record =
-            Record::Move { subject: request.subject.clone(), from: request.from, to: request.to };
+        let MoveRequest { subject, from, to, .. } = &request;
+        let record = match planted(Plant::MoveNotLogged) {
+            true => Record::Marker,
+            false => Record::Move { subject: subject.clone(), from: *from, to: *to },
+        };
         self.push(Part::of(record), Effect::Move(request), Durability::Written);
     }
 
@@ -397,6 +406,8 @@ fn part_of(commit: &mut Commit) -> Part {
     let (bucket, version) = (commit.bucket, commit.version);
     let key: Box<[u8]> = (*commit.key).into();
     let attributes = commit.attributes.as_ref().map(|shared| (**shared).clone());
+    let is_behind = matches!(commit.origin, Origin::Behind(_));
+    let attributes = attributes.filter(|_| !(is_behind && planted(Plant::AttributesForgotten)));
     match &mut commit.change {
         Change::Delete => Part::of(Record::Delete { bucket, key, version }),
         Change::Put { len, extents, buffers, .. } => {

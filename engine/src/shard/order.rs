@@ -5,6 +5,7 @@ use crate::core::{Change, Commit, Member, NewBuffer, Origin, Request, Share, Sou
 use crate::error::{Error, ErrorKind};
 use crate::index::state::{Buffer, Checks};
 use crate::log::record::Record;
+use crate::plant::{Plant, planted};
 use crate::shard::apply;
 use crate::shard::checkpoint::STEPS;
 use crate::shard::log_owner::{BATCH_RECORDS_MAX, Effect, LogOwner, Part, Queued};
@@ -236,6 +237,7 @@ impl LogOwner {
     fn settle(&self, buffers: &mut [NewBuffer], record: &mut Record) {
         for (new, def) in buffers.iter_mut().zip(record.buffers_mut()) {
             if matches!(new.source, Source::Held(_))
+                && !planted(Plant::PlaceBeforeMove)
                 && let Some(now) = self.place_in_table(new.buffer.id)
             {
                 (new.buffer.location, def.location) = (now, now);

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::limits::{BLOCK, BUFFER_SIZE_MAX};
+use crate::plant::{Plant, planted};
 use crate::tier::free::{BACKED_MIN, FreeSegments};
 use crate::types::{BatchSeq, SegmentId, TierId, TierKind};
 
@@ -106,8 +107,9 @@ impl Segment {
     /// Whether the rules allow its reuse, given the durable watermark.
     pub(super) fn is_reusable(&self, watermark: BatchSeq) -> bool {
         self.live_bytes.load(Ordering::Acquire) == 0
-            && self.pins.load(Ordering::SeqCst) == 0
-            && self.freed_at.load(Ordering::Acquire) <= watermark.0
+            && (self.pins.load(Ordering::SeqCst) == 0 || planted(Plant::ReuseUnderReader))
+            && (self.freed_at.load(Ordering::Acquire) <= watermark.0
+                || planted(Plant::ReuseBeforeFlush))
     }
 }
 
