@@ -197,11 +197,13 @@ fn errors_of_a_data_tier_fail_only_the_gets_that_touch_it() {
     fails.store(true, Ordering::SeqCst);
     let mut failed = 0;
     for number in 0..BLOBS {
-        let tier = tier_of(&bucket.locate(&key(number)).unwrap());
+        let tier = || tier_of(&bucket.locate(&key(number)).unwrap());
+        let before = tier();
         match bucket.get(&key(number)) {
             Ok(found) => assert!(found == value(number)),
             Err(error) => {
-                assert_eq!((tier, error.kind()), (1, ErrorKind::Io), "{error}");
+                // It may have been moved there meanwhile.
+                assert_eq!((before.max(tier()), error.kind()), (1, ErrorKind::Io), "{error}");
                 assert!(error.message().contains("tier 1"), "{error}");
                 failed += 1;
             }
