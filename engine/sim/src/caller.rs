@@ -21,6 +21,8 @@ const SHARED: usize = 2;
 const BATCH_MAX: u64 = 4;
 /// Bytes that are read at a time.
 const PIECE_MAX: u64 = 200_000;
+/// Who has opened a reader begins to read at one look in so many.
+const LINGER_ONE_IN: u64 = 6;
 /// Pieces of a stream.
 const PIECES_MAX: u64 = 6;
 
@@ -391,6 +393,11 @@ impl Caller {
             }
             return;
         };
+        // Meanwhile all around it is overwritten, moved, and used again.
+        if reading.position == 0 && !self.rng.one_in(LINGER_ONE_IN) {
+            session.reading = Some(reading);
+            return;
+        }
         let mut piece = vec![0; 1 + self.rng.below(PIECE_MAX) as usize];
         let count = match reading.reader.read_into_async(&mut piece).await {
             Ok(count) => count,
