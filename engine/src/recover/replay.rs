@@ -220,18 +220,12 @@ impl<'a> Replay<'a> {
     fn concerns(&self, lane: Lane, seq: BatchSeq, bucket: BucketId, key: &[u8]) -> Option<u64> {
         let hash = self.index.hash(bucket, key);
         let partition = Index::partition(hash);
-        (lane.has(partition) && self.is_beyond_cut(partition, seq)).then_some(hash)
+        (lane.has(partition) && seq > self.partitions[partition].cut).then_some(hash)
     }
 
     fn concerns_buffer(&self, lane: Lane, seq: BatchSeq, id: BufferId) -> bool {
         let partition = self.table.shard_of(id);
-        lane.has(partition) && self.is_beyond_cut(partition, seq)
-    }
-
-    /// Whether the image of a partition lacks a batch.
-    fn is_beyond_cut(&self, partition: usize, seq: BatchSeq) -> bool {
-        let cut = self.partitions[partition].cut;
-        seq > cut || (seq == cut && planted(Plant::CutAppliedTwice))
+        lane.has(partition) && seq > self.partitions[partition].cut
     }
 
     fn define(&self, lane: Lane, seq: BatchSeq, buffers: &[BufferDef]) {
@@ -262,10 +256,7 @@ impl<'a> Replay<'a> {
                 self.define(lane, seq, buffers);
                 if let Some(hash) = self.concerns(lane, seq, *bucket, key) {
                     let (old, attributes) = self.base_of(seq, *base, hash, *bucket, key)?;
-                    let (mut old, version, len) = (old.extents(seq)?, *version, *len);
-                    if planted(Plant::SpliceDropsTail) {
-                        old.retain(|extent| extent.value_offset < cut.end);
-                    }
+                    let (old, version, len) = (old.extents(seq)?, *version, *len);
                     let value = Content::of(extents::splice(&old, cut.clone(), extents, len));
                     self.put(hash, *bucket, key, Blob { version, len, value, attributes });
                 }
@@ -345,9 +336,7 @@ impl<'a> Replay<'a> {
         let mut stripe = self.index.lock(hash);
         if let Some(entry) = stripe.get(hash, bucket, key) {
             entry.visible.version = version;
-            if !planted(Plant::AttributesNotReplayed) {
-                entry.visible.attributes = self.share(attributes);
-            }
+            entry.visible.attributes = self.share(attributes);
         }
     }
 
@@ -405,7 +394,6 @@ impl<'a> Replay<'a> {
                 let cleared = self.cleared.entry(*bucket).or_insert(*version);
                 *cleared = (*cleared).max(*version);
             }
-            Record::BucketDestroy { .. } if planted(Plant::DestroyNotReplayed) => {}
             Record::BucketDestroy { bucket } if seq > self.root_seq => {
                 self.buckets.remove(bucket);
             }

@@ -20,7 +20,6 @@ use crate::index::state::{BlobState, Buffer, Value, checksums, copy_with_checksu
 use crate::io::runtime::Nanos;
 use crate::io::wait::{Sender, WaitList, first, oneshot};
 use crate::paging::write::{Author, Material, Written, write_pages};
-use crate::plant::{Plant, planted};
 use crate::shard::ShardContext;
 use crate::shard::write::ValueWriter;
 use crate::tier::dram::OwnedPin;
@@ -162,8 +161,7 @@ impl DirtyQueue {
     fn drain(&self, reply: Sender<Result<()>>) {
         {
             let mut inner = self.inner.lock();
-            let running = inner.running.len() * usize::from(!planted(Plant::FlushIgnoresRunning));
-            let left = inner.waiting.len() + running;
+            let left = inner.waiting.len() + inner.running.len();
             if left > 0 {
                 let before = inner.next_number;
                 inner.drains.push(Drain { before, left, error: None, reply });
@@ -260,9 +258,7 @@ async fn write_key(context: &Rc<ShardContext>, writer: &Rc<ValueWriter>, item: I
                     // A device that refuses is not asked again at once.
                     context.io.sleep(RETRY).await;
                     requeue_failed(&context.core, item.hash, bucket, &key);
-                    if !planted(Plant::BehindErrorForgotten) {
-                        outcome = Outcome::Failed(error);
-                    }
+                    outcome = Outcome::Failed(error);
                 }
             }
             outcome
