@@ -162,6 +162,7 @@ impl Caller {
             142..156 => self.stream(session, key).await,
             156..158 => self.whole(session).await,
             158..170 => self.read_on(session, key).await,
+            170 => self.compact(session).await,
             _ => self.read(session, key).await,
         }
     }
@@ -302,6 +303,13 @@ impl Caller {
         match self.common.buckets(session.store).await {
             Ok(buckets) => session.buckets = buckets,
             Err(error) => self.unexpected("making a bucket anew", &error),
+        }
+    }
+
+    /// Has the organizer move what is left in half empty segments, and the log's end go on.
+    async fn compact(&mut self, session: &Session<'_>) {
+        if let Err(error) = session.store.compact_async().await {
+            self.unexpected("a compaction", &error);
         }
     }
 

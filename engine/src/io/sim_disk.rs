@@ -154,8 +154,19 @@ impl Disk {
         self.cache.len()
     }
 
-    /// The device after a power cut, or after its process was killed, which loses nothing that was
-    /// completed: `fate` says what becomes of each write, told whether it was completed.
+    /// The device after its process was killed: what it has cached stays so, as durable as it was.
+    /// `goes_on` says whether a write that was not completed had begun.
+    pub fn after_kill(&self, mut goes_on: impl FnMut() -> bool) -> Disk {
+        let cache = self.cache.iter().filter(|cached| cached.completed || goes_on());
+        let cache: Vec<Cached> =
+            cache.map(|cached| Cached { completed: true, ..cached.clone() }).collect();
+        let mut seen = self.durable.clone();
+        cache.iter().for_each(|cached| seen.write(cached.offset, &cached.bytes));
+        Disk { durable: self.durable.clone(), seen, cache, next_id: self.next_id }
+    }
+
+    /// The device after a power cut: `fate` says what becomes of each write that no flush covers, told
+    /// whether it was completed.
     pub fn after_crash(&self, mut fate: impl FnMut(bool) -> Fate) -> Disk {
         let mut durable = self.durable.clone();
         for cached in &self.cache {

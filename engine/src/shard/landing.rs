@@ -22,6 +22,9 @@ impl LogOwner {
         loop {
             let flight = {
                 let mut flights = self.flights.borrow_mut();
+                if planted(Plant::LandedOutOfOrder) {
+                    flights.make_contiguous().sort_by_key(|flight| flight.written.is_none());
+                }
                 match flights.front() {
                     Some(flight) if flight.written.is_some() => flights.pop_front(),
                     _ => None,
@@ -34,7 +37,9 @@ impl LogOwner {
                 Some(Ok(())) => self.fail_flight(flight),
                 Some(Err(error)) => {
                     let error = error.clone();
-                    poison_on_error(self.core(), "a log write failed", Err(error));
+                    if !planted(Plant::LogErrorForgotten) {
+                        poison_on_error(self.core(), "a log write failed", Err(error));
+                    }
                     self.fail_flight(flight);
                 }
                 None => break,
@@ -125,7 +130,8 @@ impl LogOwner {
         let mut to = to.max(self.core().log.watermark());
         {
             let mut behind = self.self_durable.borrow_mut();
-            while let Some(seq) = behind.front().copied().filter(|seq| *seq <= to.next()) {
+            let any = planted(Plant::SelfDurableCoversOthers);
+            while let Some(seq) = behind.front().copied().filter(|seq| any || *seq <= to.next()) {
                 to = to.max(seq);
                 behind.pop_front();
             }
