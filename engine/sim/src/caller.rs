@@ -10,6 +10,7 @@ use isotherm::{
 };
 
 use crate::calls::{self, Call};
+use crate::onlooker;
 use crate::options::{Levels, Options, Weather};
 use crate::oracle::{KeyId, Op, Oracle, Value};
 use crate::rng::Rng;
@@ -163,6 +164,7 @@ impl Caller {
             156..158 => self.whole(session).await,
             158..170 => self.read_on(session, key).await,
             170 => self.compact(session).await,
+            171..182 => self.look(session).await,
             _ => self.read(session, key).await,
         }
     }
@@ -401,6 +403,20 @@ impl Caller {
         }
         reading.position += count;
         session.reading = (count > 0).then_some(reading);
+    }
+
+    /// Of a key that another caller may be changing.
+    async fn look(&mut self, session: &Session<'_>) {
+        let key = self.rng.below(self.common.names.len() as u64) as usize;
+        let number = self.common.bucket_of(key);
+        if number >= SHARED {
+            return;
+        }
+        match onlooker::look(&self.common, &session.buckets[number], key).await {
+            Ok(None) => {}
+            Ok(Some(what)) => self.common.oracle.borrow_mut().blame(what),
+            Err(error) => self.unexpected("a get", &error),
+        }
     }
 
     /// Of a key in doubt: whatever it holds, the call ends.

@@ -61,6 +61,11 @@ impl SimDevice {
         self.state.lock().disk.clone()
     }
 
+    /// Whether something in front of this offset is being written, and nobody was told yet.
+    pub fn is_writing_below(&self, end: u64) -> bool {
+        self.state.lock().disk.is_writing_below(end)
+    }
+
     /// From now on operations fail at these rates.
     pub fn set_faults(&self, faults: Faults) {
         self.state.lock().faults = faults;

@@ -149,6 +149,11 @@ impl Disk {
         self.seen.0.keys().map(chunk).collect()
     }
 
+    /// Whether something in front of this offset is being written, and nobody was told yet.
+    pub fn is_writing_below(&self, end: u64) -> bool {
+        self.cache.iter().any(|cached| !cached.completed && cached.offset < end)
+    }
+
     /// Writes in the cache.
     pub fn cached(&self) -> usize {
         self.cache.len()
