@@ -86,9 +86,10 @@ impl SimDevice {
 
     /// The end of a write that was begun.
     pub(crate) fn end_write(&self, id: WriteId, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.admit(event::WRITE, offset, bytes.len(), bytes)?;
+        let admitted = self.admit(event::WRITE, offset, bytes.len(), bytes);
+        // Also where it has failed: what became of it comes before all that is written there later.
         self.state.lock().disk.complete(id);
-        Ok(())
+        admitted
     }
 
     /// What a flush covers that is asked for now.
