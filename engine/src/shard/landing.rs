@@ -14,7 +14,10 @@ use crate::types::{BatchSeq, Durability};
 impl LogOwner {
     /// Whether the oldest batch in flight has been written.
     pub(super) fn has_landed(&self) -> bool {
-        self.flights.borrow().front().is_some_and(|flight| flight.written.is_some())
+        let flights = self.flights.borrow();
+        let any = || flights.iter().any(|flight| flight.written.is_some());
+        flights.front().is_some_and(|flight| flight.written.is_some())
+            || planted(Plant::LandedOutOfOrder) && any()
     }
 
     /// Applies and acknowledges, in order, the batches whose writes are done.
