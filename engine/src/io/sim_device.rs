@@ -84,11 +84,21 @@ impl SimDevice {
         (fits && !state.off).then(|| state.disk.write(offset, bytes))
     }
 
-    /// The end of a write that was begun.
-    pub(crate) fn end_write(&self, id: WriteId, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    /// The end of a write that was begun, and of one that survives a power cut by itself.
+    pub(crate) fn end_write(
+        &self,
+        id: WriteId,
+        offset: u64,
+        bytes: &[u8],
+        dsync: bool,
+    ) -> io::Result<()> {
         let admitted = self.admit(event::WRITE, offset, bytes.len(), bytes);
-        // Also where it has failed: what became of it comes before all that is written there later.
-        self.state.lock().disk.complete(id);
+        let disk = &mut self.state.lock().disk;
+        match &admitted {
+            Ok(()) if dsync => disk.complete_through(id),
+            // Also where it has failed: what became of it comes before all that is written there later.
+            Ok(()) | Err(_) => disk.complete(id),
+        }
         admitted
     }
 

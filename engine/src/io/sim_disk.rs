@@ -122,6 +122,14 @@ impl Disk {
         self.durable.write(offset, bytes);
     }
 
+    /// The writer of one that is durable by itself is being told.
+    pub fn complete_through(&mut self, id: WriteId) {
+        if let Some(at) = self.cache.iter().position(|cached| cached.id == id) {
+            let Cached { offset, bytes, .. } = self.cache.remove(at);
+            self.write_through(offset, &bytes);
+        }
+    }
+
     /// What a flush asked for now will cover.
     pub fn barrier(&self) -> Barrier {
         Barrier(self.cache.iter().filter(|cached| cached.completed).map(|c| c.id).collect())

@@ -55,9 +55,7 @@ impl SimRing {
 
     fn begin(&self, op: &IoOp) -> Begun {
         match op {
-            IoOp::Write { tier, offset, len, buf, dsync: false }
-                if self.world.random() & 1 == 0 =>
-            {
+            IoOp::Write { tier, offset, len, buf, .. } if self.world.random() & 1 == 0 => {
                 let bytes = buf.as_slice().get(..*len);
                 let begun = self.device(*tier).zip(bytes);
                 let id = begun.and_then(|(device, bytes)| device.begin_write(*offset, bytes));
@@ -85,10 +83,10 @@ impl SimRing {
         let Pending { token, op, begun, .. } = self.pending.remove(pick);
         self.world.change_pending_io(-1);
         Some(match (begun, op) {
-            (Begun::Write(id), IoOp::Write { tier, offset, len, buf, .. })
+            (Begun::Write(id), IoOp::Write { tier, offset, len, buf, dsync })
                 if let Some(device) = self.device(tier) =>
             {
-                let result = device.end_write(id, offset, &buf.as_slice()[..len]);
+                let result = device.end_write(id, offset, &buf.as_slice()[..len], dsync);
                 IoDone { token, buf: Some(buf), result }
             }
             (Begun::Flush(barrier), IoOp::Flush { tier })
