@@ -200,6 +200,7 @@ async fn prepare_all<'a>(
     let (mut members, mut ending, mut changed) = (Vec::new(), Vec::new(), Vec::new());
     for (step, mut claim) in batch.steps.iter().zip(claims) {
         claim.inline_left = inline_left;
+        claim.is_one_of_many = batch.steps.len() > 1;
         let prepared = match step.action.edit() {
             Some(edit) => prepare(core, &mut claim, edit).await?,
             None => None,

@@ -64,6 +64,8 @@ pub(super) struct Claim<'a> {
     pub(super) reader: Reader<'a>,
     /// Bytes that may still ride in the batch: it must fit a log segment.
     pub(super) inline_left: usize,
+    /// Others are logged with it, whose bytes may have to wait for room.
+    pub(super) is_one_of_many: bool,
     /// The growth of the bucket that the change has set aside.
     pub(super) hold: Option<Hold>,
     /// Device space for what is written beside the caller's bytes.
@@ -162,6 +164,7 @@ pub(super) async fn claim<'a>(
                     writing_behind: entry.writing_behind,
                     reader,
                     inline_left: INLINE_RECORD_MAX,
+                    is_one_of_many: false,
                     hold: None,
                     reserved: Vec::new(),
                     armed: true,
@@ -409,10 +412,11 @@ pub(super) enum Way {
     Inline,
     /// Apart; it may be the whole value.
     Lone,
-    /// Apart; it is of a map.
-    OfMap,
-    /// Apart; it is one of several new ones of a map, and in the table before that is logged.
+    /// Apart; it is a new one of a map, and in the table before that is logged, so that it can be
+    /// moved while its change waits for room.
     Held,
+    /// Apart; the table has it already, with its bytes in a slot.
+    Known,
 }
 
 impl Way {
@@ -494,11 +498,8 @@ pub(super) async fn write_pieces(
 ) -> Result<()> {
     let mut started = std::collections::VecDeque::new();
     let mut result = Ok(());
-    let apart = match (data.len() > buffer_size as usize, table) {
-        (true, _) => Way::Held,
-        (false, true) => Way::OfMap,
-        (false, false) => Way::Lone,
-    };
+    let is_of_map = table || claim.is_one_of_many || data.len() > buffer_size as usize;
+    let apart = if is_of_map { Way::Held } else { Way::Lone };
     for (value_offset, piece) in pieces(offset, data.len(), buffer_size) {
         if is_enough(started.iter()) {
             result = finish_one(&mut started, draft).await;

@@ -147,7 +147,7 @@ async fn write_anew(
     to.reserve(footprint(bytes.len() as u32)).await?;
     let (id, offset) = (core.next_buffer(), first_offset(&draft.extents, dirty.id));
     let is_whole = draft.extents.len() == 1;
-    let apart = if is_whole { Way::Lone } else { Way::OfMap };
+    let apart = if is_whole { Way::Lone } else { Way::Held };
     let way = apart.inline_or(to.may_ride_inline(bytes.len()));
     let written = start_piece(core, to, id, offset, &bytes, way).await;
     dirty.check_entered(&written.buffer.checks)?;

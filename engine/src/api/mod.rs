@@ -21,6 +21,8 @@ pub mod change;
 mod completions;
 mod copy;
 pub mod crowded;
+#[cfg(test)]
+mod crowded_tests;
 mod direct;
 pub mod edit;
 mod facts;

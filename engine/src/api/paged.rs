@@ -56,7 +56,7 @@ async fn write(
             Source::Inline(payload) => {
                 let id = new.buffer.id;
                 let offset = first_offset(&draft.extents, id);
-                start_piece(core, claim, id, offset, payload.bytes(), Way::OfMap)
+                start_piece(core, claim, id, offset, payload.bytes(), Way::Held)
                     .await
                     .finish()
                     .await?
@@ -155,7 +155,7 @@ pub(super) async fn from_memory(
         // It keeps its id: write-behind and newer versions find it on a device then.
         material.slots.insert(id, slot);
         let offset = first_offset(&draft.extents, id);
-        let new = write_apart(core, claim, id, offset, &bytes).await?;
+        let new = write_apart(core, claim, id, offset, &bytes, Way::Known).await?;
         entered.check_entered(&new.buffer.checks)?;
         draft.buffers.push(new);
     }
@@ -169,9 +169,10 @@ async fn write_apart(
     id: BufferId,
     offset: u64,
     bytes: &[u8],
+    way: Way,
 ) -> Result<NewBuffer> {
     claim.reserve(footprint(bytes.len() as u32)).await?;
-    start_piece(core, claim, id, offset, bytes, Way::OfMap).await.finish().await
+    start_piece(core, claim, id, offset, bytes, way).await.finish().await
 }
 
 /// Copies a lone buffer, under another id: its definition stands with the blob, and a page that is
@@ -202,7 +203,7 @@ async fn write_anew(
     bytes: &[u8],
 ) -> Result<Checks> {
     let id = core.next_buffer();
-    let new = write_apart(core, claim, id, 0, bytes).await?;
+    let new = write_apart(core, claim, id, 0, bytes, Way::Held).await?;
     let checks = new.buffer.checks.clone();
     draft.buffers.push(new);
     let renamed = draft.extents.iter_mut().filter(|extent| extent.buffer == old);

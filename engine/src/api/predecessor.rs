@@ -108,7 +108,7 @@ pub(super) async fn add(
             claim.reserve(footprint(bytes.len() as u32)).await?;
         }
         let offset = first_offset(&draft.extents, id);
-        let way = Way::OfMap.inline_or(claim.may_ride_inline(bytes.len()));
+        let way = Way::Known.inline_or(claim.may_ride_inline(bytes.len()));
         let written = start_piece(core, claim, id, offset, &bytes, way).await;
         entered.check_entered(&written.buffer.checks)?;
         draft.buffers.push(written.finish().await?);

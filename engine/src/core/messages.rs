@@ -160,6 +160,12 @@ impl Commit {
         matches!(self.change, Change::Put { .. })
     }
 
+    /// Whether it has written what nobody can move before it is logged.
+    pub fn holds_segments(&self) -> bool {
+        let Change::Put { buffers, .. } = &self.change else { return false };
+        buffers.iter().any(|new| matches!(new.source, Source::Written(_)))
+    }
+
     /// The buffers that the log does not know yet.
     pub fn new_buffers(&mut self) -> &mut [NewBuffer] {
         match &mut self.change {

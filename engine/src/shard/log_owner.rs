@@ -73,8 +73,12 @@ impl Queued {
         std::iter::once(&self.first).chain(&self.more)
     }
 
-    pub(super) fn has_payloads(&self) -> bool {
-        self.parts().any(|part| !part.payloads.is_empty())
+    /// Whether it is for payloads to wait for room in the log's tier, and nothing that it has written
+    /// is in the way of that room. What may not wait takes little of the log: at most what may ride
+    /// with one blob.
+    pub(super) fn may_wait(&self) -> bool {
+        let has_payloads = self.parts().any(|part| !part.payloads.is_empty());
+        has_payloads && !self.effect.commits().any(Commit::holds_segments)
     }
 
     pub(super) fn parts_mut(&mut self) -> impl Iterator<Item = &mut Part> {

@@ -72,7 +72,7 @@ impl LogOwner {
         let short = self.is_short_of_room();
         while items.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_TARGET {
             let Some(mut item) = self.queue.borrow_mut().pop_front() else { break };
-            if short && !item.checked && item.has_payloads() {
+            if short && !item.checked && item.may_wait() {
                 self.make_room();
                 self.held.borrow_mut().push_back(item);
                 continue;
