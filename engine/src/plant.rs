@@ -81,6 +81,50 @@ plants! {
     LogBeginsLate = "log-begins-late",
     /// Checkpoint: segments of images that still count are free.
     ImagesFreedEarly = "images-freed-early",
+    /// A flush takes what is written to a device while it runs for flushed: the next one passes over it.
+    FlushForgetsWrites = "flush-forgets-writes",
+    /// A flush does not wait for keys that are being written behind when it comes.
+    FlushIgnoresRunning = "flush-ignores-running",
+    /// For a flush, what write-behind could not write is written.
+    BehindErrorForgotten = "behind-error-forgotten",
+    /// After a batch that could not be written, later ones are taken all the same.
+    LogErrorForgotten = "log-error-forgotten",
+    /// A batch that is written before the one ahead of it is acknowledged before it.
+    LandedOutOfOrder = "landed-out-of-order",
+    /// A batch whose own write was durable raises W over those before it that are not.
+    SelfDurableCoversOthers = "self-durable-covers-others",
+    /// Slots of DRAM are clean once any version is logged, though a newer one has its bytes there alone.
+    CleanWhileNeeded = "clean-while-needed",
+    /// A get brings the bytes of a version into DRAM that has been replaced meanwhile.
+    AdmitOverNewer = "admit-over-newer",
+    /// A large value that is cut and grows again shows the old bytes, not zeros.
+    TruncationLeavesBytes = "truncation-leaves-bytes",
+    /// What a batch says of its store, place and order is not compared with where it was read.
+    BatchIdentityIgnored = "batch-identity-ignored",
+    /// An opening flushes nothing: neither what a killed process has written, nor its own epoch.
+    OpenWithoutFlush = "open-without-flush",
+    /// A store that is opened again goes on in the epoch of the open before, with its versions.
+    EpochNotRaised = "epoch-not-raised",
+    /// Recovery forgets what lies behind a change in the middle of a large map.
+    SpliceDropsTail = "splice-drops-tail",
+    /// Recovery passes over the end of buckets.
+    DestroyNotReplayed = "destroy-not-replayed",
+    /// Recovery takes the attributes of the version before for those of the new one.
+    AttributesNotReplayed = "attributes-not-replayed",
+    /// Checkpoint: the last batch that an image has is applied to it once more.
+    CutAppliedTwice = "cut-applied-twice",
+    /// Checkpoint: an image lacks how many extent pages name a buffer.
+    ImageLacksNames = "image-lacks-names",
+    /// Checkpoint: the newest superblock is overwritten, not the one before.
+    OneSuperblockSlot = "one-superblock-slot",
+    /// Tier space: a buffer dies with the last map in memory, although extent pages name it.
+    NamedBufferDies = "named-buffer-dies",
+    /// Tier space: a blob and its copy own the same bytes, each for itself.
+    SharedTwice = "shared-twice",
+    /// Tier space: a segment does not know which batch killed its last byte.
+    DeathNotDated = "death-not-dated",
+    /// Tier space: a segment is used again when its death is durable, and nothing on the devices says so.
+    ReuseBeforeNamed = "reuse-before-named",
 }
 
 #[cfg(feature = "plant")]

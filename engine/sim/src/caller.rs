@@ -10,6 +10,7 @@ use isotherm::{
 };
 
 use crate::calls::{self, Call};
+use crate::onlooker;
 use crate::options::{Levels, Options, Weather};
 use crate::oracle::{KeyId, Op, Oracle, Value};
 use crate::rng::Rng;
@@ -20,6 +21,8 @@ const SHARED: usize = 2;
 const BATCH_MAX: u64 = 4;
 /// Bytes that are read at a time.
 const PIECE_MAX: u64 = 200_000;
+/// Who has opened a reader begins to read at one look in so many.
+const LINGER_ONE_IN: u64 = 6;
 /// Pieces of a stream.
 const PIECES_MAX: u64 = 6;
 
@@ -162,6 +165,8 @@ impl Caller {
             142..156 => self.stream(session, key).await,
             156..158 => self.whole(session).await,
             158..170 => self.read_on(session, key).await,
+            170 => self.compact(session).await,
+            171..186 => self.look(session).await,
             _ => self.read(session, key).await,
         }
     }
@@ -305,6 +310,13 @@ impl Caller {
         }
     }
 
+    /// Has the organizer move what is left in half empty segments, and the log's end go on.
+    async fn compact(&mut self, session: &Session<'_>) {
+        if let Err(error) = session.store.compact_async().await {
+            self.unexpected("a compaction", &error);
+        }
+    }
+
     async fn flush(&mut self, session: &Session<'_>) {
         let flush = self.common.oracle.borrow().begin_flush();
         let done = session.store.flush_async(Scope::Store).await;
@@ -381,6 +393,11 @@ impl Caller {
             }
             return;
         };
+        // Meanwhile all around it is overwritten, moved, and used again.
+        if reading.position == 0 && !self.rng.one_in(LINGER_ONE_IN) {
+            session.reading = Some(reading);
+            return;
+        }
         let mut piece = vec![0; 1 + self.rng.below(PIECE_MAX) as usize];
         let count = match reading.reader.read_into_async(&mut piece).await {
             Ok(count) => count,
@@ -393,6 +410,21 @@ impl Caller {
         }
         reading.position += count;
         session.reading = (count > 0).then_some(reading);
+    }
+
+    /// Of a key that another caller may be changing.
+    async fn look(&mut self, session: &Session<'_>) {
+        let caller = self.rng.below(self.options.callers as u64) as usize;
+        let key = caller * self.options.keys + self.rng.skewed(self.options.keys as u64) as usize;
+        let number = self.common.bucket_of(key);
+        if number >= SHARED {
+            return;
+        }
+        match onlooker::look(&self.common, &session.buckets[number], key).await {
+            Ok(None) => {}
+            Ok(Some(what)) => self.common.oracle.borrow_mut().blame(what),
+            Err(error) => self.unexpected("a get", &error),
+        }
     }
 
     /// Of a key in doubt: whatever it holds, the call ends.

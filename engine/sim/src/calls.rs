@@ -40,7 +40,13 @@ impl Call {
             let len = options.value_len(rng);
             bytes(rng, len)
         };
-        match rng.below(24) {
+        // A whole value, or none, leaves nothing of the map that the changes in part have made.
+        let pick = if options.is_patchy && len > 0 && !rng.one_in(8) {
+            10 + rng.below(7)
+        } else {
+            rng.below(24)
+        };
+        match pick {
             10..13 => Call::PutAt(near(rng), bytes(rng)),
             13..15 if len < 2 * options.value_max => Call::Append(bytes(rng)),
             15..17 => Call::Truncate(near(rng)),

@@ -2,14 +2,17 @@
 //!
 //! In the order of a run: [`options`] (what a seed draws), [`caller`] (who uses the store, by [`calls`]
 //! on single blobs and in other ways), [`oracle`]
-//! (what must be there), [`life`] (one opening of the store), [`copies`] (crashed and damaged copies of
-//! its devices), [`run`] (one seed, whole). Beside them [`small`]: a store that has seen everything, for
+//! (what must be there), [`onlooker`] (reads beside changes), [`life`] (one opening of the store),
+//! [`moments`] (when the power fails), [`copies`] (crashed and damaged copies of its devices), [`run`]
+//! (one seed, whole). Beside them [`small`]: a store that has seen everything, for
 //! damage of every bit of it.
 
 pub mod caller;
 pub mod calls;
 pub mod copies;
 pub mod life;
+pub mod moments;
+pub mod onlooker;
 pub mod options;
 pub mod oracle;
 #[allow(missing_docs, clippy::should_implement_trait, reason = "shared with the engine's tests")]

@@ -116,13 +116,18 @@ impl Life {
 pub fn after(disks: &[Disk], end: End, rng: &mut Rng) -> Vec<Disk> {
     let kept = rng.pick(&[0, 10, 50, 90, 100]);
     let torn = rng.pick(&[0, 0, 30]);
-    let mut fate = |completed: bool| match end {
+    if end == End::Kill {
         // What the process handed to the device goes on, or had not begun.
-        End::Kill if completed || rng.one_in(2) => Fate::Kept,
-        End::Kill => Fate::Lost,
-        End::PowerCut if rng.below(100) < torn => Fate::Torn(rng.next()),
-        End::PowerCut if rng.below(100) < kept => Fate::Kept,
-        End::PowerCut => Fate::Lost,
+        return disks.iter().map(|disk| disk.after_kill(|| rng.one_in(2))).collect();
+    }
+    let mut fate = |_| {
+        if rng.below(100) < torn {
+            Fate::Torn(rng.next())
+        } else if rng.below(100) < kept {
+            Fate::Kept
+        } else {
+            Fate::Lost
+        }
     };
     disks.iter().map(|disk| disk.after_crash(&mut fate)).collect()
 }

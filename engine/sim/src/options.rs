@@ -89,6 +89,8 @@ pub struct Options {
     pub watermark_high: f64,
     /// At which levels blobs are changed.
     pub levels: Levels,
+    /// Whether values are mostly changed in part, so that they have many extents.
+    pub is_patchy: bool,
     /// What the devices do.
     pub weather: Weather,
     /// Changes and reads of all callers, over all lives.
@@ -147,6 +149,7 @@ impl Options {
             value_max,
             watermark_high: rng.pick(&[0.8, 0.8, 0.02]),
             levels: rng.pick(&[Levels::Mixed, Levels::Lazy, Levels::Eager, Levels::Plain]),
+            is_patchy: rng.one_in(4),
             weather,
             operations,
             lives: 1 + rng.below(if load == Load::Crowded { 2 } else { 4 }),

@@ -59,6 +59,14 @@ pub struct Op {
 /// A flush under way: how far it reaches for each key.
 pub struct Flush(Vec<usize>);
 
+/// A read under way of a key that may be changed meanwhile: what it held when the read began, or might
+/// have held.
+pub struct Reading {
+    key: KeyId,
+    held: Vec<Value>,
+    end: usize,
+}
+
 struct Step {
     op: u64,
     began: u64,
@@ -166,6 +174,25 @@ impl Oracle {
     /// Whether a failed change has left the key in doubt.
     pub fn is_uncertain(&self, key: KeyId) -> bool {
         self.keys[key].uncertain
+    }
+
+    /// A read begins of a key that anybody may change; none of a key in doubt.
+    pub fn begin_read(&self, key: KeyId) -> Option<Reading> {
+        let known = &self.keys[key];
+        let held = &known.steps[known.acknowledged() - known.forgotten..];
+        let held = held.iter().map(|step| step.value.clone()).collect();
+        (!known.uncertain).then_some(Reading { key, held, end: known.end() })
+    }
+
+    /// Whether it may have found this.
+    pub fn may_read(&self, reading: &Reading, bytes: Option<&[u8]>) -> bool {
+        let known = &self.keys[reading.key];
+        // Else a step may have come and gone.
+        let all_known = !known.uncertain && known.forgotten <= reading.end;
+        let since = known.steps.iter().map(|step| &step.value);
+        let mut held = reading.held.iter().chain(since);
+        let is_it = |value: &Value| value.as_ref().map(|blob| &*blob.bytes) == bytes;
+        !all_known || held.any(is_it)
     }
 
     /// Notes something wrong.

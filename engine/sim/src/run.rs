@@ -3,10 +3,8 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::task::Poll;
 
 use isotherm::io::exec::LocalFuture;
 use isotherm::io::sim_disk::Disk;
@@ -14,12 +12,10 @@ use isotherm::io::sim_disk::Disk;
 use crate::caller::{Caller, Common};
 use crate::copies::{self, Counts};
 use crate::life::{Life, after};
+use crate::moments::Moments;
 use crate::options::{Options, Weather};
 use crate::oracle::End;
 use crate::rng::{Rng, mix};
-
-/// Polls of the attacker between two cuts, at most.
-const POLLS_MAX: u64 = 3000;
 
 /// What a seed has come to.
 #[derive(Clone, Default, Debug)]
@@ -123,12 +119,13 @@ fn live(
         }));
     }
     let attacker = async {
+        let mut moments = Moments::of(options, common);
         let mut cuts = options.cuts;
         // The store itself is lost at one of the cuts, or after its callers have ended.
         let fatal = rng.below(options.cuts + 2);
-        while working.get() > 0 && cuts > 0 && common.oracle.borrow().violation.is_none() {
-            let polls = rng.log_uniform(POLLS_MAX);
-            pass(polls, &working).await;
+        while moments.next((life, common), &working, rng).await
+            && common.oracle.borrow().violation.is_none()
+        {
             let disks = life.disks();
             if let Err(what) = cut(options, common, &disks, rng, outcome) {
                 return common.oracle.borrow_mut().blame(what);
@@ -148,20 +145,6 @@ fn live(
         Some(violation) => Err(violation),
         None => Ok(lost.into_inner()),
     }
-}
-
-/// Waits for so many polls, or until nobody works.
-async fn pass(polls: u64, working: &Cell<usize>) {
-    let mut left = polls;
-    poll_fn(|context| {
-        if left == 0 || working.get() == 0 {
-            return Poll::Ready(());
-        }
-        left -= 1;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Crashes copies of the devices.

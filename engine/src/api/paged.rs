@@ -23,6 +23,7 @@ use crate::log::map::EXTENT_LEN;
 use crate::log::page::{PAGE_HEADER_LEN, PageBuffer};
 use crate::paging::load::{self, View};
 use crate::paging::write::{Author, Material, PageHold, Written, write_pages};
+use crate::plant::{Plant, planted};
 use crate::tier::space::footprint;
 use crate::types::BufferId;
 
@@ -224,7 +225,8 @@ pub(super) async fn edit(
     if draft.extents.is_empty() {
         // A truncation rewrites nothing; what is longer by zeros has the same map.
         let (cut, insert) = match len < claim.before.len {
-            true => (len..VALUE_LEN_MAX, vec![hole(len)]),
+            true if !planted(Plant::TruncationLeavesBytes) => (len..VALUE_LEN_MAX, vec![hole(len)]),
+            true => (VALUE_LEN_MAX..VALUE_LEN_MAX, Vec::new()),
             false => (VALUE_LEN_MAX..VALUE_LEN_MAX, Vec::new()),
         };
         return Ok(spliced(claim, map.pages(), cut, insert, len, Vec::new()));

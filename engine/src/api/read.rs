@@ -492,7 +492,8 @@ pub(super) fn admit(
     };
     let mut stripe = core.index.lock(held.hash);
     let (entry, dir) = stripe.get_with_dir(held.hash, bucket.id, &held.key);
-    let current = entry.is_some_and(|entry| entry.visible.version == held.state.version);
+    let current = entry.is_some_and(|entry| entry.visible.version == held.state.version)
+        || planted(Plant::AdmitOverNewer);
     let fits = core
         .dram
         .lookup(dir, held.hash, bucket.id, &held.key)

@@ -16,6 +16,7 @@ use crate::log::superblock::{
     COMPAT_SUPPLEMENT, CUTS_MAX, Cut, INCOMPAT_RECORDS, Previous, RootRef, Superblock,
 };
 use crate::log::tail::LogTail;
+use crate::plant::{Plant, planted};
 use crate::recover::{self, History, Target};
 use crate::shard::LogSeed;
 use crate::types::{BatchSeq, Epoch, Uuid};
@@ -195,7 +196,7 @@ pub(super) fn begin_epoch(
 ) -> Result<(LogSeed, Epoch)> {
     let log_tier = LOG_TIER.index();
     let history = history_of(&loaded.superblocks);
-    let epoch = Epoch(history.epoch.0 + 1);
+    let epoch = Epoch(history.epoch.0 + u32::from(!planted(Plant::EpochNotRaised)));
     let found = recover::recover(target, LOG_TIER, &loaded.superblocks[log_tier], &history)?;
     let (tail, checkpoints) = (found.tail, found.checkpoints);
     let last = tail.last_seq();

@@ -22,6 +22,7 @@ pub use crate::index::row::{ROW_BYTES, RowView};
 use crate::index::row::{Row, RowChecks};
 use crate::index::state::{Buffer, Checks};
 use crate::io::wait::WaitList;
+use crate::plant::{Plant, planted};
 use crate::tier::space::{SegmentPin, Space};
 use crate::types::{BufferId, Location, Place};
 
@@ -257,7 +258,7 @@ impl BufferTable {
             drop(rows);
             return self.condemn(id);
         }
-        if row.named > 0 {
+        if row.named > 0 && !planted(Plant::NamedBufferDies) {
             return self.slim(row);
         }
         let dead = rows.remove(&id);

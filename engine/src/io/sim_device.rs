@@ -61,6 +61,11 @@ impl SimDevice {
         self.state.lock().disk.clone()
     }
 
+    /// Whether something in front of this offset is being written, and nobody was told yet.
+    pub fn is_writing_below(&self, end: u64) -> bool {
+        self.state.lock().disk.is_writing_below(end)
+    }
+
     /// From now on operations fail at these rates.
     pub fn set_faults(&self, faults: Faults) {
         self.state.lock().faults = faults;
@@ -79,11 +84,22 @@ impl SimDevice {
         (fits && !state.off).then(|| state.disk.write(offset, bytes))
     }
 
-    /// The end of a write that was begun.
-    pub(crate) fn end_write(&self, id: WriteId, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.admit(event::WRITE, offset, bytes.len(), bytes)?;
-        self.state.lock().disk.complete(id);
-        Ok(())
+    /// The end of a write that was begun, and of one that survives a power cut by itself.
+    pub(crate) fn end_write(
+        &self,
+        id: WriteId,
+        offset: u64,
+        bytes: &[u8],
+        dsync: bool,
+    ) -> io::Result<()> {
+        let admitted = self.admit(event::WRITE, offset, bytes.len(), bytes);
+        let disk = &mut self.state.lock().disk;
+        match &admitted {
+            Ok(()) if dsync => disk.complete_through(id),
+            // Also where it has failed: what became of it comes before all that is written there later.
+            Ok(()) | Err(_) => disk.complete(id),
+        }
+        admitted
     }
 
     /// What a flush covers that is asked for now.

@@ -122,6 +122,14 @@ impl Disk {
         self.durable.write(offset, bytes);
     }
 
+    /// The writer of one that is durable by itself is being told.
+    pub fn complete_through(&mut self, id: WriteId) {
+        if let Some(at) = self.cache.iter().position(|cached| cached.id == id) {
+            let Cached { offset, bytes, .. } = self.cache.remove(at);
+            self.write_through(offset, &bytes);
+        }
+    }
+
     /// What a flush asked for now will cover.
     pub fn barrier(&self) -> Barrier {
         Barrier(self.cache.iter().filter(|cached| cached.completed).map(|c| c.id).collect())
@@ -149,13 +157,29 @@ impl Disk {
         self.seen.0.keys().map(chunk).collect()
     }
 
+    /// Whether something in front of this offset is being written, and nobody was told yet.
+    pub fn is_writing_below(&self, end: u64) -> bool {
+        self.cache.iter().any(|cached| !cached.completed && cached.offset < end)
+    }
+
     /// Writes in the cache.
     pub fn cached(&self) -> usize {
         self.cache.len()
     }
 
-    /// The device after a power cut, or after its process was killed, which loses nothing that was
-    /// completed: `fate` says what becomes of each write, told whether it was completed.
+    /// The device after its process was killed: what it has cached stays so, as durable as it was.
+    /// `goes_on` says whether a write that was not completed had begun.
+    pub fn after_kill(&self, mut goes_on: impl FnMut() -> bool) -> Disk {
+        let cache = self.cache.iter().filter(|cached| cached.completed || goes_on());
+        let cache: Vec<Cached> =
+            cache.map(|cached| Cached { completed: true, ..cached.clone() }).collect();
+        let mut seen = self.durable.clone();
+        cache.iter().for_each(|cached| seen.write(cached.offset, &cached.bytes));
+        Disk { durable: self.durable.clone(), seen, cache, next_id: self.next_id }
+    }
+
+    /// The device after a power cut: `fate` says what becomes of each write that no flush covers, told
+    /// whether it was completed.
     pub fn after_crash(&self, mut fate: impl FnMut(bool) -> Fate) -> Disk {
         let mut durable = self.durable.clone();
         for cached in &self.cache {

@@ -10,9 +10,12 @@ use crate::io::{Devices, Doorbell, IoDone, IoOp, Ring, Token, Wait};
 use crate::types::TierId;
 
 /// One operation in so many is slow: it is not completed for up to two to the power of so many turns.
-/// Reads may be slower than all that happens to a segment from its last byte's death to its next use.
+/// Reads may be slower than all that happens to a segment from its last byte's death to its next use,
+/// and flushes, more often, than all that its next use takes.
 const SLOW_ONE_IN: u64 = 32;
+const SLOW_FLUSH_ONE_IN: u64 = 8;
 const SLOW_TURNS_LOG2: u64 = 9;
+const SLOW_FLUSH_TURNS_LOG2: u64 = 12;
 const SLOW_READ_TURNS_LOG2: u64 = 14;
 
 /// A [`Ring`] of the simulated world. Each turn completes a random subset, possibly none, of the
@@ -55,9 +58,7 @@ impl SimRing {
 
     fn begin(&self, op: &IoOp) -> Begun {
         match op {
-            IoOp::Write { tier, offset, len, buf, dsync: false }
-                if self.world.random() & 1 == 0 =>
-            {
+            IoOp::Write { tier, offset, len, buf, .. } if self.world.random() & 1 == 0 => {
                 let bytes = buf.as_slice().get(..*len);
                 let begun = self.device(*tier).zip(bytes);
                 let id = begun.and_then(|(device, bytes)| device.begin_write(*offset, bytes));
@@ -85,10 +86,10 @@ impl SimRing {
         let Pending { token, op, begun, .. } = self.pending.remove(pick);
         self.world.change_pending_io(-1);
         Some(match (begun, op) {
-            (Begun::Write(id), IoOp::Write { tier, offset, len, buf, .. })
+            (Begun::Write(id), IoOp::Write { tier, offset, len, buf, dsync })
                 if let Some(device) = self.device(tier) =>
             {
-                let result = device.end_write(id, offset, &buf.as_slice()[..len]);
+                let result = device.end_write(id, offset, &buf.as_slice()[..len], dsync);
                 IoDone { token, buf: Some(buf), result }
             }
             (Begun::Flush(barrier), IoOp::Flush { tier })
@@ -105,11 +106,12 @@ impl Ring for SimRing {
     fn push(&mut self, token: Token, op: IoOp) {
         self.world.change_pending_io(1);
         let begun = self.begin(&op);
-        let most = match op {
-            IoOp::Read { .. } => SLOW_READ_TURNS_LOG2,
-            IoOp::Write { .. } | IoOp::Flush { .. } => SLOW_TURNS_LOG2,
+        let (one_in, most) = match op {
+            IoOp::Read { .. } => (SLOW_ONE_IN, SLOW_READ_TURNS_LOG2),
+            IoOp::Write { .. } => (SLOW_ONE_IN, SLOW_TURNS_LOG2),
+            IoOp::Flush { .. } => (SLOW_FLUSH_ONE_IN, SLOW_FLUSH_TURNS_LOG2),
         };
-        let slow = if self.world.random().is_multiple_of(SLOW_ONE_IN) {
+        let slow = if self.world.random().is_multiple_of(one_in) {
             1 << (self.world.random() % (most + 1))
         } else {
             0

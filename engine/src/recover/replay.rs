@@ -220,12 +220,18 @@ impl<'a> Replay<'a> {
     fn concerns(&self, lane: Lane, seq: BatchSeq, bucket: BucketId, key: &[u8]) -> Option<u64> {
         let hash = self.index.hash(bucket, key);
         let partition = Index::partition(hash);
-        (lane.has(partition) && seq > self.partitions[partition].cut).then_some(hash)
+        (lane.has(partition) && self.is_beyond_cut(partition, seq)).then_some(hash)
     }
 
     fn concerns_buffer(&self, lane: Lane, seq: BatchSeq, id: BufferId) -> bool {
         let partition = self.table.shard_of(id);
-        lane.has(partition) && seq > self.partitions[partition].cut
+        lane.has(partition) && self.is_beyond_cut(partition, seq)
+    }
+
+    /// Whether the image of a partition lacks a batch.
+    fn is_beyond_cut(&self, partition: usize, seq: BatchSeq) -> bool {
+        let cut = self.partitions[partition].cut;
+        seq > cut || (seq == cut && planted(Plant::CutAppliedTwice))
     }
 
     fn define(&self, lane: Lane, seq: BatchSeq, buffers: &[BufferDef]) {
@@ -256,7 +262,10 @@ impl<'a> Replay<'a> {
                 self.define(lane, seq, buffers);
                 if let Some(hash) = self.concerns(lane, seq, *bucket, key) {
                     let (old, attributes) = self.base_of(seq, *base, hash, *bucket, key)?;
-                    let (old, version, len) = (old.extents(seq)?, *version, *len);
+                    let (mut old, version, len) = (old.extents(seq)?, *version, *len);
+                    if planted(Plant::SpliceDropsTail) {
+                        old.retain(|extent| extent.value_offset < cut.end);
+                    }
                     let value = Content::of(extents::splice(&old, cut.clone(), extents, len));
                     self.put(hash, *bucket, key, Blob { version, len, value, attributes });
                 }
@@ -336,7 +345,9 @@ impl<'a> Replay<'a> {
         let mut stripe = self.index.lock(hash);
         if let Some(entry) = stripe.get(hash, bucket, key) {
             entry.visible.version = version;
-            entry.visible.attributes = self.share(attributes);
+            if !planted(Plant::AttributesNotReplayed) {
+                entry.visible.attributes = self.share(attributes);
+            }
         }
     }
 
@@ -394,6 +405,7 @@ impl<'a> Replay<'a> {
                 let cleared = self.cleared.entry(*bucket).or_insert(*version);
                 *cleared = (*cleared).max(*version);
             }
+            Record::BucketDestroy { .. } if planted(Plant::DestroyNotReplayed) => {}
             Record::BucketDestroy { bucket } if seq > self.root_seq => {
                 self.buckets.remove(bucket);
             }

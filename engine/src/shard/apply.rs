@@ -237,7 +237,7 @@ fn apply_share(core: &Core, share: &Share) {
     let mut entry = stripe.get(share.hash, share.bucket, &share.key);
     for buffer in &share.buffers {
         match &mut entry {
-            Some(entry) if entry.find_lone(buffer.id).is_some() => {
+            Some(entry) if entry.find_lone(buffer.id).is_some() && !planted(Plant::SharedTwice) => {
                 entry.hand_over_lone(buffer.id, &core.table);
             }
             _ => core.table.define(buffer.clone()),
@@ -317,7 +317,9 @@ fn finish_behind(
         }
         for (slot, buffer) in slots {
             // A newer visible version may still have the buffer in this slot alone.
-            if !is_dirty_in(core, &entry.visible, *slot, *buffer) {
+            if !is_dirty_in(core, &entry.visible, *slot, *buffer)
+                || planted(Plant::CleanWhileNeeded)
+            {
                 core.dram.mark_clean(*slot, *buffer);
             }
         }

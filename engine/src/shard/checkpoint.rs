@@ -304,6 +304,7 @@ impl LogOwner {
         }
         let mut result = Ok(());
         core.table.for_each_in(partition, |RowView { buffer, named, is_page }| {
+            let named = if planted(Plant::ImageLacksNames) { 0 } else { named };
             if !buffer.is_dirty() && result.is_ok() {
                 result =
                     encoder.push_buffer(&BufferEntry { def: to_record(buffer), named, is_page });
@@ -458,7 +459,8 @@ impl LogOwner {
 
     /// Writes a superblock; durable when this returns.
     pub(super) async fn store_superblock(&self, tier: TierId, block: &Superblock) -> Result<()> {
-        let offset = SUPERBLOCK_SLOTS[Superblock::slot_of(block.generation)];
+        let same = planted(Plant::OneSuperblockSlot);
+        let offset = SUPERBLOCK_SLOTS[Superblock::slot_of(if same { 0 } else { block.generation })];
         let bytes = block.encode()?;
         let mut buf = self.context.io.memory(bytes.len());
         buf.as_mut_slice()[..bytes.len()].copy_from_slice(&bytes);

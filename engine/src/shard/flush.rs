@@ -89,6 +89,9 @@ pub(super) async fn flush_all(owner: &Rc<LogOwner>) -> Result<()> {
     for (tier, bytes) in dirty {
         // What was written during the flush stays counted.
         tier.counters.unflushed_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        if planted(Plant::FlushForgetsWrites) {
+            tier.counters.unflushed_bytes.store(0, Ordering::Release);
+        }
     }
     let late = planted(Plant::FlushCoversLater);
     owner.raise_watermark(if late { owner.applied.get() } else { target });
@@ -121,7 +124,8 @@ fn acknowledge(owner: &Rc<LogOwner>, flushed: BatchSeq) {
 /// a W that merely stands in memory would let it verify records against overwritten bytes.
 pub(super) fn reclaim(owner: &Rc<LogOwner>) {
     let core = owner.core();
-    let named = owner.named_watermark.get();
+    let unnamed = planted(Plant::ReuseBeforeNamed);
+    let named = if unnamed { core.log.watermark() } else { owner.named_watermark.get() };
     let freed = core.space.reclaim(named);
     let asked = owner.reclaim_asked.replace(false);
     if asked && freed.is_empty() && core.space.would_reclaim(core.log.watermark()) {

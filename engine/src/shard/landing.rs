@@ -14,7 +14,10 @@ use crate::types::{BatchSeq, Durability};
 impl LogOwner {
     /// Whether the oldest batch in flight has been written.
     pub(super) fn has_landed(&self) -> bool {
-        self.flights.borrow().front().is_some_and(|flight| flight.written.is_some())
+        let flights = self.flights.borrow();
+        let any = || flights.iter().any(|flight| flight.written.is_some());
+        flights.front().is_some_and(|flight| flight.written.is_some())
+            || planted(Plant::LandedOutOfOrder) && any()
     }
 
     /// Applies and acknowledges, in order, the batches whose writes are done.
@@ -22,6 +25,9 @@ impl LogOwner {
         loop {
             let flight = {
                 let mut flights = self.flights.borrow_mut();
+                if planted(Plant::LandedOutOfOrder) {
+                    flights.make_contiguous().sort_by_key(|flight| flight.written.is_none());
+                }
                 match flights.front() {
                     Some(flight) if flight.written.is_some() => flights.pop_front(),
                     _ => None,
@@ -34,7 +40,9 @@ impl LogOwner {
                 Some(Ok(())) => self.fail_flight(flight),
                 Some(Err(error)) => {
                     let error = error.clone();
-                    poison_on_error(self.core(), "a log write failed", Err(error));
+                    if !planted(Plant::LogErrorForgotten) {
+                        poison_on_error(self.core(), "a log write failed", Err(error));
+                    }
                     self.fail_flight(flight);
                 }
                 None => break,
@@ -125,7 +133,8 @@ impl LogOwner {
         let mut to = to.max(self.core().log.watermark());
         {
             let mut behind = self.self_durable.borrow_mut();
-            while let Some(seq) = behind.front().copied().filter(|seq| *seq <= to.next()) {
+            let any = planted(Plant::SelfDurableCoversOthers);
+            while let Some(seq) = behind.front().copied().filter(|seq| any || *seq <= to.next()) {
                 to = to.max(seq);
                 behind.pop_front();
             }

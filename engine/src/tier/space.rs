@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::index::state::Buffer;
 use crate::io::wait::WaitList;
 use crate::log::record::SegmentKind;
+use crate::plant::{Plant, planted};
 pub use crate::tier::segments::{
     Purpose, Segment, SegmentState, Tier, TierCounters, footprint, packed_bytes,
 };
@@ -278,7 +279,7 @@ impl Space {
         let Place::Device { tier, offset } = location.place() else { return };
         let owner = self.tier(tier);
         let segment = owner.segment(owner.segment_at(offset));
-        if delta < 0 {
+        if delta < 0 && !planted(Plant::DeathNotDated) {
             // Before the bytes: whoever sees no live bytes sees when they died.
             segment.freed_at.fetch_max(self.applied.load(Ordering::Acquire), Ordering::AcqRel);
         }
