@@ -90,6 +90,19 @@ pub fn recover(
     superblocks: &[Superblock],
     history: &History,
 ) -> Result<Recovered> {
+    let recovered = fill(target, log_tier, superblocks, history);
+    if recovered.is_err() {
+        target.table.abandon();
+    }
+    recovered
+}
+
+fn fill(
+    target: &Target<'_>,
+    log_tier: TierId,
+    superblocks: &[Superblock],
+    history: &History,
+) -> Result<Recovered> {
     let checkpoints = Superblock::checkpoints_of(superblocks);
     let mut first_error = None;
     for (at, superblock) in checkpoints.iter().enumerate() {

@@ -10,7 +10,7 @@
 //! read it and has logged its release.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -33,6 +33,8 @@ pub struct BufferTable {
     shards: Box<[Mutex<Rows>]>,
     space: Arc<Space>,
     budget: Arc<MemoryBudget>,
+    /// The store does not open: what the maps made so far let go of was never counted as live.
+    is_abandoned: AtomicBool,
     condemned: Mutex<Vec<BufferId>>,
     /// Pages condemned so far, and those of them whose wait is over.
     condemned_total: AtomicU64,
@@ -45,6 +47,7 @@ pub struct BufferTable {
 pub struct RowHold {
     table: Arc<BufferTable>,
     buffer: BufferId,
+    is_taken: bool,
 }
 
 impl RowHold {
@@ -55,11 +58,24 @@ impl RowHold {
             None => fail!(Internal, "buffer {} is held and not in the table", self.buffer.0),
         }
     }
+
+    /// Takes the row out of the table: the buffer stands with its blob from now on.
+    pub fn take_out(mut self) -> Buffer {
+        self.is_taken = true;
+        let id = self.buffer;
+        let row = self.table.rows(id).remove(&id);
+        let Some(row) = row else { unreachable!("buffer {id:?} is held and not in the table") };
+        assert!(row.count == 1 && row.named == 0, "buffer {id:?} is taken from others");
+        self.table.budget.add(-row.memory_bytes());
+        row.buffer(id)
+    }
 }
 
 impl Drop for RowHold {
     fn drop(&mut self) {
-        self.table.drop_count(self.buffer);
+        if !self.is_taken {
+            self.table.drop_count(self.buffer);
+        }
     }
 }
 
@@ -77,6 +93,7 @@ impl BufferTable {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             space,
             budget,
+            is_abandoned: AtomicBool::new(false),
             condemned: Mutex::default(),
             condemned_total: AtomicU64::new(0),
             done_total: AtomicU64::new(0),
@@ -121,7 +138,7 @@ impl BufferTable {
         let mut rows = self.rows(buffer.id);
         assert!(!rows.contains_key(&buffer.id), "buffer {:?} is new and in the table", buffer.id);
         self.insert(&mut rows, buffer.id, row);
-        RowHold { table: self.clone(), buffer: buffer.id }
+        RowHold { table: self.clone(), buffer: buffer.id, is_taken: false }
     }
 
     /// Adds a row nobody counts on yet, or gives an existing one its new place and checksums:
@@ -269,8 +286,15 @@ impl BufferTable {
     fn bury(&self, id: BufferId, row: Option<Row>) {
         if let Some(row) = row {
             self.budget.add(-row.memory_bytes());
-            self.space.buffer_died(&row.buffer(id));
+            if !self.is_abandoned.load(Ordering::Relaxed) {
+                self.space.buffer_died(&row.buffer(id));
+            }
         }
+    }
+
+    /// Recovery has failed: maps and rows go as they come, and nothing is counted any more.
+    pub fn abandon(&self) {
+        self.is_abandoned.store(true, Ordering::Relaxed);
     }
 
     /// Changes a row, and counts the memory it takes then.

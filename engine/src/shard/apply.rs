@@ -263,12 +263,14 @@ pub fn value_of(
     if extents.is_empty() {
         return Value::Zeros;
     }
+    // As recovery sees it. What only this record has defined is in no other map.
     if let [only] = &buffers[..]
-        && matches!(only.source, Source::Written(_))
+        && matches!(only.source, Source::Written(_) | Source::Held(_))
         && is_lone(&extents, &only.buffer, len)
         && let Some(only) = buffers.pop()
     {
-        return Value::Lone(take_charge(core, only).0);
+        let (buffer, row_hold) = take_charge(core, only);
+        return Value::Lone(row_hold.map_or(buffer, RowHold::take_out));
     }
     // Until the map counts on them.
     let mut row_holds = Vec::new();
