@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::api::admit::Warmth;
 use crate::buckets::Buckets;
 pub use crate::core::messages::{
     BufferName, Change, Commit, DramImage, Group, Member, MoveRequest, NewBuffer, Origin,
@@ -51,6 +52,8 @@ pub struct Core {
     pub index: Index,
     /// The arena and its directory.
     pub dram: Arc<Dram>,
+    /// What a newcomer to it competes with.
+    pub warmth: Warmth,
     /// Buckets by id and name.
     pub buckets: Buckets,
     /// Queues of callers may have kernel rings of their own: the shards have.
@@ -176,6 +179,7 @@ impl Core {
             pages: parts.pages,
             index: parts.index,
             dram: parts.dram,
+            warmth: Warmth::default(),
             buckets: parts.buckets,
             shards: (0..parts.shards).map(|_| Mailbox::default()).collect(),
             rings_for_callers: AtomicBool::new(false),

@@ -189,6 +189,8 @@ pub struct Counters {
     pub written_behind: AtomicU64,
     /// Clean slots taken by callers who needed room.
     pub caller_evictions: AtomicU64,
+    /// Gets from devices that did not get a place in DRAM: others there are as hot.
+    pub dram_refusals: AtomicU64,
     /// Batches of the log.
     pub batches: AtomicU64,
     /// Records of the log.
@@ -306,6 +308,8 @@ pub struct Stats {
     pub spills: u64,
     /// Clean slots that callers took.
     pub caller_evictions: u64,
+    /// Gets from devices whose bytes were not hot enough for a place in DRAM.
+    pub dram_refusals: u64,
     /// Batches and records of the log.
     pub batches: u64,
     /// See `batches`.

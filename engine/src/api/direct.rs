@@ -13,10 +13,11 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
+use crate::api::admit::admit;
 use crate::api::held::{self, Cold, Held};
 use crate::api::operation::Operation;
 use crate::api::queue::Duty;
-use crate::api::read::{DeviceRange, Got, RingRead, admit};
+use crate::api::read::{DeviceRange, Got, RingRead};
 use crate::api::serve::{self, got_by};
 use crate::core::Core;
 use crate::io::buffer::AlignedBuf;

@@ -188,10 +188,6 @@ impl Bucket {
 
     pub(super) fn count_miss(&self, bytes: usize, took: Duration) {
         let counters = &self.core.counters;
-        if counters.dram_misses.is_sampled(SAMPLE) {
-            // What was read has filled DRAM, perhaps above its watermark.
-            self.core.organizer.kick();
-        }
         counters.dram_misses.count(bytes as u64);
         counters.get.record(took);
     }

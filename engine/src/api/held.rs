@@ -22,6 +22,8 @@ pub struct Held {
     pub(super) key: Arc<[u8]>,
     /// The version.
     pub state: BlobState,
+    /// The blob's decayed access score, for a get that counts.
+    pub(super) score: f32,
     pub(super) resident: Vec<Resident>,
     /// Keeps a lone buffer's segment from being reused.
     lone_pin: Option<SegmentPin>,
@@ -52,12 +54,13 @@ pub fn hold_in(
 ) -> Option<Held> {
     // Heat decays over seconds, and the exact clock would wait for the loads of the lookup.
     let now = core.runtime.recent();
-    let (key, state) = {
+    let (key, state, score) = {
         let entry = stripe.get(hash, bucket.id, key).filter(|entry| entry.visible.exists())?;
         entry.heat = entry.heat.touched(now);
-        (entry.key.clone(), entry.visible.clone())
+        (entry.key.clone(), entry.visible.clone(), entry.heat.score(now))
     };
-    Some(hold_state(core, &stripe.dir, bucket, hash, key, state, range))
+    let held = hold_state(core, &stripe.dir, bucket, hash, key, state, range);
+    Some(Held { score, ..held })
 }
 
 /// [`hold`] for a state that the caller has read under the stripe lock it still holds.
@@ -88,7 +91,7 @@ pub fn hold_state(
         }
     }
     let lone_pin = state.lone().and_then(|lone| core.space.pin(lone.location));
-    Held { hash, key, state, resident, lone_pin }
+    Held { hash, key, state, score: 0.0, resident, lone_pin }
 }
 
 /// A piece of the caller's buffer that must come from a device.

@@ -14,6 +14,7 @@
 //! `completions`: those that have ended, and who waits for them.
 
 pub mod admission;
+pub mod admit;
 mod attributes;
 pub mod batch;
 pub mod bucket;

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::api::admit::{ADMIT_BUFFERS_MAX, admit};
 use crate::api::held::{Cold, Held};
 use crate::buckets::BucketState;
 use crate::core::{Core, ReadRequest, Request};
@@ -19,7 +20,6 @@ use crate::limits::{BLOCK, CHECK_BLOCK};
 use crate::paging::load::View;
 use crate::plant::{Plant, planted};
 use crate::shard::io::{ShardIo, all};
-use crate::tier::dram::{DirRange, Dram, Fresh, PublishHead};
 use crate::tier::space::SegmentPin;
 use crate::types::{Place, TierId};
 
@@ -29,7 +29,6 @@ const WINDOWS_MAX: usize = 2;
 /// How often a caller's own read is tried again.
 const READ_RETRIES: usize = 2;
 /// A read of more buffers than this does not enter DRAM: it would wash the hot set out.
-const ADMIT_BUFFERS_MAX: usize = 8;
 
 /// What a get found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -452,68 +451,4 @@ fn corrupt(core: &Core, bucket: &BucketState, held: &Held, buffer: &Buffer, bloc
         held.state.version.0,
     );
     Error::new(ErrorKind::Corrupt, message)
-}
-
-/// Puts buffers that were read whole into DRAM, if there is room and the version is still the
-/// visible one. Never waits.
-pub(super) fn admit(
-    core: &Core,
-    bucket: &BucketState,
-    held: &Held,
-    view: &View<'_>,
-    cold: &[Cold],
-    dst: &[u8],
-) {
-    let mut ranges = Vec::with_capacity(cold.len());
-    for piece in cold {
-        let Ok((buffer, _)) = held.locate(core, view, &piece.extent) else { continue };
-        let is_whole = piece.extent.buffer_offset == 0 && piece.extent.len == buffer.raw_len;
-        if !is_whole {
-            continue;
-        }
-        let Some(slot) = super::room::allocate(core, buffer.raw_len as usize) else { break };
-        core.dram.fill(slot, 0, &dst[piece.target.clone()]);
-        let fresh = Fresh { buffer: buffer.id, dirty: false, len: buffer.raw_len };
-        ranges.push(DirRange {
-            value_offset: piece.extent.value_offset,
-            len: piece.extent.len,
-            slot,
-            slot_offset: 0,
-            fresh: Some(fresh),
-        });
-    }
-    if ranges.is_empty() {
-        return;
-    }
-    let room = held.resident.len() + ranges.len() + ADMIT_BUFFERS_MAX;
-    let Some(head) = super::room::allocate(core, Dram::head_len(held.key.len(), room)) else {
-        ranges.iter().for_each(|range| core.dram.discard(range.slot));
-        return;
-    };
-    let mut stripe = core.index.lock(held.hash);
-    let (entry, dir) = stripe.get_with_dir(held.hash, bucket.id, &held.key);
-    let current = entry.is_some_and(|entry| entry.visible.version == held.state.version)
-        || planted(Plant::AdmitOverNewer);
-    let fits = core
-        .dram
-        .lookup(dir, held.hash, bucket.id, &held.key)
-        .is_none_or(|old| old.range_count() + ranges.len() <= room);
-    if current && fits {
-        core.dram.admit(
-            dir,
-            &PublishHead {
-                head,
-                hash: held.hash,
-                bucket: bucket.id,
-                key: &held.key,
-                version: held.state.version,
-                len: held.state.len,
-                ranges: &ranges,
-            },
-        );
-    } else {
-        drop(stripe);
-        core.dram.discard(head);
-        ranges.iter().for_each(|range| core.dram.discard(range.slot));
-    }
 }

@@ -17,6 +17,7 @@ pub fn allocate(core: &Core, len: usize) -> Option<SlotId> {
     if let Some(slot) = core.dram.alloc(len) {
         return Some(slot);
     }
+    core.warmth.set_full();
     // The reserve is gone: the next caller shall find one again.
     core.organizer.kick();
     for _ in 0..SWEEPS_MAX {

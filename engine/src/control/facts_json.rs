@@ -121,7 +121,7 @@ fn latency_json(latency: &LatencyStats) -> Value {
 }
 
 /// What a store counts; the first six are worth a rate.
-fn counts(stats: &Stats) -> [(&'static str, u64); 17] {
+fn counts(stats: &Stats) -> [(&'static str, u64); 18] {
     [
         ("gets", stats.dram_hits + stats.dram_misses),
         ("puts", stats.memory_puts + stats.logged_changes),
@@ -136,6 +136,7 @@ fn counts(stats: &Stats) -> [(&'static str, u64); 17] {
         ("written_behind", stats.written_behind),
         ("spills", stats.spills),
         ("caller_evictions", stats.caller_evictions),
+        ("dram_refusals", stats.dram_refusals),
         ("records", stats.records),
         ("corruptions", stats.corruptions),
         ("page_hits", stats.page_hits),

@@ -4,6 +4,9 @@ use crate::types::TierId;
 
 /// Accesses, decayed, from which on a buffer pays for its move to a faster tier.
 pub const PROMOTE_SCORE: f32 = 2.0;
+/// Accesses, decayed, below which nothing goes from DRAM for a buffer: two, of which one is a little
+/// while ago.
+const ADMIT_SCORE_MIN: f32 = 1.5;
 /// A buffer this many times as hot as the sampled mean stays when its segment is demoted.
 const HOT_FACTOR: f32 = 2.0;
 /// Below this a buffer is cold, however cold the others are: one access a few half-lives ago
@@ -34,6 +37,24 @@ impl BufferFacts {
     pub fn is_hot(&self) -> bool {
         self.score >= HOT_SCORE_MIN && self.score >= HOT_FACTOR * self.mean_score
     }
+}
+
+/// What is known of a buffer that was just read from a device.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct AdmissionFacts {
+    /// The DRAM tier has no room but what others give up.
+    pub is_full: bool,
+    /// The decayed access score of its blob, this read included.
+    pub score: f32,
+    /// The mean score of a sample.
+    pub mean_score: f32,
+}
+
+/// Whether it gets a place in DRAM. Where others must go for it, only if it is hotter than most: a scan
+/// does not wash the hot set out, and where all are read alike nothing is copied in vain. Cf. TinyLFU
+/// (Einziger, Friedman and Manes, ACM Trans. Storage 2017), which compares with the victim itself.
+pub fn admits(facts: &AdmissionFacts) -> bool {
+    !facts.is_full || facts.score >= ADMIT_SCORE_MIN && facts.score >= HOT_FACTOR * facts.mean_score
 }
 
 /// Decides where a buffer goes.
@@ -73,6 +94,15 @@ mod tests {
         demote_all: false,
         stored_len: 4096,
     };
+
+    #[test]
+    fn a_full_dram_tier_admits_what_was_read_before_and_is_hotter_than_most() {
+        let facts = AdmissionFacts { is_full: true, score: 1.9, mean_score: 0.5 };
+        assert!(admits(&facts));
+        assert!(!admits(&AdmissionFacts { score: 1.0, mean_score: 0.0, ..facts }), "a scan");
+        assert!(!admits(&AdmissionFacts { score: 9.0, mean_score: 8.0, ..facts }), "all alike");
+        assert!(admits(&AdmissionFacts { is_full: false, score: 0.0, ..facts }), "there is room");
+    }
 
     #[test]
     fn without_another_tier_a_buffer_stays() {

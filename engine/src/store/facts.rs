@@ -117,6 +117,7 @@ impl Facts {
             get_bytes: counters.dram_hits.bytes() + counters.dram_misses.bytes(),
             spills: count(&counters.spills),
             caller_evictions: count(&counters.caller_evictions),
+            dram_refusals: count(&counters.dram_refusals),
             batches: count(&counters.batches),
             records: count(&counters.records),
             corruptions: count(&counters.corruptions),
