@@ -12,7 +12,7 @@ use crate::placement::policy::{AdmissionFacts, admits};
 use crate::plant::{Plant, planted};
 use crate::tier::dram::{DirRange, Dram, Fresh, PublishHead};
 
-/// Buffers of one get that are admitted at most.
+/// A read of more buffers than this does not enter DRAM: it would wash the hot set out.
 pub(super) const ADMIT_BUFFERS_MAX: usize = 8;
 /// Reads between two samples of the heat, and blobs of each.
 const SAMPLE_READS: u32 = 64;

@@ -28,8 +28,6 @@ const WINDOW_BYTES: usize = 4 << 20;
 const WINDOWS_MAX: usize = 2;
 /// How often a caller's own read is tried again.
 const READ_RETRIES: usize = 2;
-/// A read of more buffers than this does not enter DRAM: it would wash the hot set out.
-
 /// What a get found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Got {
