@@ -31,7 +31,7 @@ impl Engine for Redb {
             "the same file; `check_integrity` at the opening compares every page with its checksum. \
              That it repaired something counts as an opening that is refused"
         } else {
-            "defaults, one transaction. Its checksums are for crashes, and are not read with the data"
+            "defaults, one transaction. Its checksums are compared after a crash, and not at reads"
         }
     }
 
