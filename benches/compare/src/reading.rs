@@ -21,6 +21,9 @@ pub const CHILD: &str = "--read";
 /// Time after which a child is taken to hang: one takes some tens of milliseconds, on a machine that
 /// is busy with other things a second.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Exit code of a child that failed at something other than the store: that of every error here.
+/// A panic has another.
+const FAILED_ITSELF: i32 = 1;
 /// How often a child is looked after.
 const GLANCE: Duration = Duration::from_millis(1);
 /// Memory that a child may take: enough for every engine, little enough for every machine.
@@ -84,6 +87,9 @@ fn watch(command: &mut Command, patience: Duration) -> Outcome<(Vec<u8>, Ended)>
     let ended = match wait(&mut child, patience)? {
         None => Ended::Hung,
         Some(status) if status.success() => Ended::Exited,
+        Some(status) if status.code() == Some(FAILED_ITSELF) => {
+            return Err("a child has failed, and not by the store".into());
+        }
         Some(status) => Ended::Crashed(status.signal()),
     };
     let mut told = Vec::new();
@@ -121,6 +127,11 @@ mod tests {
         assert_eq!(watch_shell("exit 101", PATIENCE), (Vec::new(), Ended::Crashed(None)));
         let (told, ended) = watch_shell("printf or; kill -SEGV $$", PATIENCE);
         assert_eq!((told, ended), (b"or".to_vec(), Ended::Crashed(Some(libc::SIGSEGV))));
+    }
+
+    #[test]
+    fn a_child_that_fails_by_itself_is_no_crash_of_the_store() {
+        assert!(watch(Command::new("sh").args(["-c", "exit 1"]), PATIENCE).is_err());
     }
 
     #[test]
