@@ -3,11 +3,16 @@
 # As root on Debian and its relatives it installs what is missing; otherwise it names it and fails.
 set -euo pipefail
 
+has_header() {
+    echo "#include <$1>" | gcc -E - >/dev/null 2>&1
+}
+
 # Whether what a package is needed for is there, whoever installed it.
 have() {
     case "$1" in
         gcc) command -v cc >/dev/null && command -v gcc >/dev/null ;;
-        libc6-dev) [ -e /usr/include/stdio.h ] || echo '#include <stdio.h>' | gcc -E - >/dev/null 2>&1 ;;
+        libc6-dev) [ -e /usr/include/stdio.h ] || has_header stdio.h ;;
+        librocksdb-dev) [ -e /usr/include/rocksdb/c.h ] || has_header rocksdb/c.h ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }

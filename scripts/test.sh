@@ -54,6 +54,11 @@ $full && stage plants cargo run --release --package isotherm-sim --features plan
     --bin isotherm-plants -- --seconds 60
 $full && stage damage env ISOTHERM_DAMAGE_STRIDE=211 \
     cargo test --release --package isotherm-sim --test damage -- --nocapture
+# Needs RocksDB: the workspace of the comparison with other engines.
+compare=(--manifest-path benches/compare/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}")
+$full && stage compare-format cargo fmt --manifest-path benches/compare/Cargo.toml --check
+$full && stage compare-clippy cargo clippy --release "${compare[@]}" --all-targets -- -D warnings
+$full && stage compare cargo test --release "${compare[@]}"
 # The Python package against the library of the debug build.
 stage library env CARGO_PROFILE=dev scripts/library.sh build
 stage python env ISOTHERM_LIBRARY="${CARGO_TARGET_DIR:-target}/debug/libisotherm.so" \
