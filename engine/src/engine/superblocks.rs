@@ -93,6 +93,14 @@ pub(super) fn check_superblock(
             identity.devices[number]
         );
     }
+    if superblock.tiers != *identity.devices {
+        fail!(
+            TierMissing,
+            "{place} belongs to a store of tiers {:?}, this one has {:?}",
+            superblock.tiers,
+            identity.devices
+        );
+    }
     let tier = &config.devices[number];
     if superblock.capacity != tier.capacity || superblock.segment_size != tier.segment_size {
         fail!(

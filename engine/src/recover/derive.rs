@@ -9,13 +9,13 @@ use parking_lot::Mutex;
 use crate::error::{Result, fail};
 use crate::index::Index;
 use crate::index::entry::Entry;
-use crate::index::state::{Buffer, Checks, Map, PagedMap, Value};
+use crate::index::state::{Buffer, Map, PagedMap, Value};
 use crate::index::table::RowView;
-use crate::limits::PARTITIONS;
+use crate::limits::{BLOCK, PARTITIONS};
 use crate::log::record::SegmentKind;
 use crate::log::tail::LogTail;
-use crate::recover::Target;
 use crate::recover::replay::{Parts, Replay, StagedMap};
+use crate::recover::{Target, sound};
 use crate::tier::space::{SegmentState, Space, footprint};
 use crate::types::{BucketId, Place, SegmentId, TierId, TierSegment};
 
@@ -42,6 +42,9 @@ pub(super) fn finish(
 ) -> Result<()> {
     target.buckets.raise_ids(replay.buckets_used);
     for (id, (name, options)) in &replay.buckets {
+        if let Some(other) = target.buckets.by_name(name) {
+            fail!(Corrupt, "buckets {} and {} have one name", other.id.0, id.0);
+        }
         target.buckets.insert(*id, name, *options);
     }
     let (runtime, lanes) = (target.runtime, target.runtime.lanes());
@@ -79,7 +82,7 @@ pub(super) fn finish(
         for (bucket, found) in sums.buckets {
             let sum = buckets.entry(bucket).or_default();
             sum.keys.extend(found.keys);
-            sum.bytes += found.bytes;
+            sum.bytes = sum.bytes.wrapping_add(found.bytes);
         }
     }
     for (bucket, found) in buckets {
@@ -89,8 +92,7 @@ pub(super) fn finish(
     let ahead = tail.ahead.map(|ahead| ahead.generation + 1);
     let next = in_log.chain(ahead).max().unwrap_or(1).max(replay.next_generation);
     target.space.raise_generation(next);
-    restore_segments(target.space, log_tier, &replay.segments, tail, kept);
-    Ok(())
+    restore_segments(target.space, log_tier, &replay.segments, tail, kept)
 }
 
 impl Sums {
@@ -122,6 +124,7 @@ impl Sums {
             for entry in stripe.iter() {
                 if let Some(lone) = entry.visible.lone() {
                     check_place(target.space, lone)?;
+                    check_lone(target, lone)?;
                     self.count_live(target.space, lone);
                 }
                 let sums = self.buckets.entry(entry.bucket).or_default();
@@ -153,17 +156,13 @@ fn make_map(target: &Target<'_>, staged: StagedMap) -> Result<()> {
     }
     let value = match staged.parts {
         Parts::Extents(extents) => {
-            for extent in &extents {
-                let id = extent.buffer.0;
-                match target.table.get(extent.buffer) {
-                    Some(buffer) if buffer.checks != Checks::InPages => {}
-                    Some(_) => fail!(Corrupt, "no page has the checksums of buffer {id}"),
-                    None => fail!(Corrupt, "a blob names buffer {id}, which no record defines"),
-                }
-            }
+            target.table.check_extents(&extents, false)?;
             Value::Mapped(Arc::new(Map::new(extents, target.table)))
         }
         Parts::Pages(pages) => {
+            if pages.first().is_none_or(|first| first.start != 0) {
+                fail!(Corrupt, "the pages of a blob in bucket {} lack the first", staged.bucket.0);
+            }
             for id in pages.iter().filter_map(|part| part.page) {
                 if !target.table.is_page(id) {
                     fail!(Corrupt, "a blob names extent page {}, which no record defines", id.0);
@@ -179,14 +178,24 @@ fn make_map(target: &Target<'_>, staged: StagedMap) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a lone buffer with the id of another one: that one's blobs would read its bytes once it
+/// becomes a part of a map.
+fn check_lone(target: &Target<'_>, lone: &Buffer) -> Result<()> {
+    match target.table.get(lone.id) {
+        Some(other) if !other.is_copy_of(lone) => {
+            fail!(Corrupt, "buffer {} of a blob is another one in the table", lone.id.0)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a buffer that does not lie in a segment, behind its header.
 fn check_place(space: &Space, buffer: &Buffer) -> Result<()> {
     let inside = match buffer.location.place() {
-        Place::Device { tier, offset } => space.tiers().get(tier.index()).is_some_and(|tier| {
-            offset >= tier.segment_size
-                && offset
-                    .checked_add(u64::from(buffer.stored_len))
-                    .is_some_and(|end| end <= tier.capacity)
-        }),
+        Place::Device { tier, offset } => {
+            let at = sound::segment_of(space, tier, offset, buffer.stored_len);
+            at.is_some_and(|at| offset % space.tier(at.tier).segment_size >= BLOCK as u64)
+        }
         Place::Dram(_) => false,
     };
     if !inside {
@@ -207,10 +216,16 @@ fn restore_segments(
     known: &BTreeMap<TierSegment, (u32, SegmentKind)>,
     tail: &LogTail,
     kept: &BTreeSet<TierSegment>,
-) {
+) -> Result<()> {
     let mut log: BTreeSet<TierSegment> = tail.history.iter().map(|start| start.segment).collect();
     log.insert(tail.segment);
-    log.extend(tail.ahead.map(|ahead| TierSegment { tier: log_tier, segment: ahead.segment }));
+    let ahead = tail.ahead.map(|ahead| TierSegment { tier: log_tier, segment: ahead.segment });
+    if let Some(at) = ahead
+        && (space.tier(at.tier).segment(at.segment).live_bytes() > 0 || kept.contains(&at))
+    {
+        fail!(Corrupt, "the log goes on in segment {}, which is in use", at.segment.0);
+    }
+    log.extend(ahead);
     for tier in space.tiers() {
         for number in 1..tier.segments().len() {
             let at = TierSegment { tier: tier.id, segment: SegmentId(number as u32) };
@@ -229,4 +244,5 @@ fn restore_segments(
             space.restore(at, state, generation);
         }
     }
+    Ok(())
 }
