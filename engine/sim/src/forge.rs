@@ -70,6 +70,20 @@ pub struct Stored {
     pub images: Vec<StoredImage>,
 }
 
+/// A record, and the bytes of those of its buffers that are to ride in its batch.
+pub struct Forged {
+    /// The record.
+    pub record: Record,
+    /// Which of its buffers, and their bytes.
+    pub payloads: Vec<(usize, Vec<u8>)>,
+}
+
+impl From<Record> for Forged {
+    fn from(record: Record) -> Forged {
+        Forged { record, payloads: Vec::new() }
+    }
+}
+
 /// A record in a batch: its bytes in the header.
 pub type RecordRange = std::ops::Range<usize>;
 
@@ -167,17 +181,32 @@ impl Stored {
     }
 
     /// The store with records behind its last one, flushed: the batch after them names them as such.
-    pub fn with_batch(&self, records: Vec<Record>) -> Result<Vec<Disk>> {
+    pub fn with_batch(&self, records: Vec<Forged>) -> Result<Vec<Disk>> {
+        self.with_batch_that(records, |_| ())
+    }
+
+    /// The same, of two batches that say something else of themselves.
+    pub fn with_batch_that(
+        &self,
+        records: Vec<Forged>,
+        forge: impl Fn(&mut BatchIdentity),
+    ) -> Result<Vec<Disk>> {
         let mut disks = self.disks.clone();
         let mut tail = self.tail.clone();
-        self.append(&mut disks[0], &mut tail, records)?;
-        self.append(&mut disks[0], &mut tail, vec![Record::Marker])?;
+        self.append(&mut disks[0], &mut tail, &records, &forge)?;
+        self.append(&mut disks[0], &mut tail, &[Record::Marker.into()], &forge)?;
         Ok(disks)
     }
 
-    fn append(&self, disk: &mut Disk, tail: &mut LogTail, records: Vec<Record>) -> Result<()> {
+    fn append(
+        &self,
+        disk: &mut Disk,
+        tail: &mut LogTail,
+        records: &[Forged],
+        forge: &impl Fn(&mut BatchIdentity),
+    ) -> Result<()> {
         let newest = &self.superblocks[0];
-        let identity = BatchIdentity {
+        let mut identity = BatchIdentity {
             store: newest.store,
             device: newest.device,
             epoch: newest.epoch,
@@ -191,8 +220,12 @@ impl Stored {
             next: tail.ahead.map(|ahead| (ahead.segment, ahead.generation)),
             wall_clock: 0,
         };
-        let mut items: Vec<BatchItem<'_>> =
-            records.into_iter().map(|record| BatchItem { record, payloads: Vec::new() }).collect();
+        forge(&mut identity);
+        let items = records.iter().map(|Forged { record, payloads }| BatchItem {
+            record: record.clone(),
+            payloads: payloads.iter().map(|(at, bytes)| (*at, &bytes[..])).collect(),
+        });
+        let mut items: Vec<BatchItem<'_>> = items.collect();
         let layout = layout(&items, tail.room(newest.segment_size) as usize)?;
         let mut bytes = vec![0; layout.total_len()];
         let crc = encode(&layout, &mut items, &identity, &mut bytes)?;

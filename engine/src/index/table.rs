@@ -224,7 +224,8 @@ impl BufferTable {
     #[must_use]
     pub fn load_page(&self, id: BufferId) -> bool {
         let mut rows = self.rows(id);
-        let Some(row) = rows.get_mut(&id).filter(|row| row.named == 0) else { return false };
+        let is_free = |row: &&mut Row| row.named == 0 && !row.is_page;
+        let Some(row) = rows.get_mut(&id).filter(is_free) else { return false };
         row.is_page = true;
         true
     }

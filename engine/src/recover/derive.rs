@@ -17,13 +17,18 @@ use crate::log::tail::LogTail;
 use crate::recover::replay::{Parts, Replay, StagedMap};
 use crate::recover::{Target, sound};
 use crate::tier::space::{SegmentState, Space, footprint};
-use crate::types::{BucketId, Place, SegmentId, TierId, TierSegment};
+use crate::types::{BucketId, BufferId, Place, SegmentId, TierId, TierSegment};
 
 /// What one thread has found in its partitions.
 struct Sums {
     /// By tier and segment.
     live_bytes: Vec<Vec<u64>>,
     buckets: BTreeMap<BucketId, BucketSums>,
+    /// Of the buffers that stand with their blobs, by partition of the table.
+    lone: Vec<Vec<BufferId>>,
+    pages: u64,
+    /// Most pages that a buffer says name it.
+    named_max: u32,
 }
 
 #[derive(Default)]
@@ -63,7 +68,9 @@ pub(super) fn finish(
         let mut sums = Sums::new(target.space);
         for shard in (lane..PARTITIONS).step_by(lanes) {
             let mut result = Ok(());
-            target.table.for_each_in(shard, |RowView { buffer, .. }| {
+            target.table.for_each_in(shard, |RowView { buffer, named, is_page }| {
+                sums.pages += u64::from(is_page);
+                sums.named_max = sums.named_max.max(named);
                 if result.is_ok() {
                     result = check_place(target.space, buffer);
                 }
@@ -76,8 +83,13 @@ pub(super) fn finish(
         all_sums.lock().push(sums);
         Ok(())
     })?;
+    let all_sums = all_sums.into_inner();
+    check_counts(&all_sums)?;
+    runtime.in_parallel(lanes, &|lane| {
+        (lane..PARTITIONS).step_by(lanes).try_for_each(|shard| check_apart(&all_sums, shard))
+    })?;
     let mut buckets: BTreeMap<BucketId, BucketSums> = BTreeMap::new();
-    for sums in all_sums.into_inner() {
+    for sums in all_sums {
         target.space.restore_live(&sums.live_bytes);
         for (bucket, found) in sums.buckets {
             let sum = buckets.entry(bucket).or_default();
@@ -98,7 +110,13 @@ pub(super) fn finish(
 impl Sums {
     fn new(space: &Space) -> Sums {
         let segments = |tier: &crate::tier::space::Tier| vec![0; tier.segments().len()];
-        Sums { live_bytes: space.tiers().iter().map(segments).collect(), buckets: BTreeMap::new() }
+        Sums {
+            live_bytes: space.tiers().iter().map(segments).collect(),
+            buckets: BTreeMap::new(),
+            lone: vec![Vec::new(); PARTITIONS],
+            pages: 0,
+            named_max: 0,
+        }
     }
 
     /// Makes the maps of a partition and adds up what its blobs hold.
@@ -125,6 +143,7 @@ impl Sums {
                 if let Some(lone) = entry.visible.lone() {
                     check_place(target.space, lone)?;
                     check_lone(target, lone)?;
+                    self.lone[target.table.shard_of(lone.id)].push(lone.id);
                     self.count_live(target.space, lone);
                 }
                 let sums = self.buckets.entry(entry.bucket).or_default();
@@ -139,6 +158,28 @@ impl Sums {
         let Place::Device { tier, offset } = buffer.location.place() else { return };
         let segment = space.tier(tier).segment_at(offset);
         self.live_bytes[tier.index()][segment.0 as usize] += footprint(buffer.stored_len);
+    }
+}
+
+/// Refuses counts that exceed the pages there are: one more would be none.
+fn check_counts(all: &[Sums]) -> Result<()> {
+    let pages: u64 = all.iter().map(|sums| sums.pages).sum();
+    match all.iter().map(|sums| sums.named_max).max() {
+        Some(named) if u64::from(named) > pages => {
+            fail!(Corrupt, "{named} extent pages name a buffer, of {pages} that there are")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses one lone buffer of two blobs: one of them would read the other's bytes once both are parts
+/// of maps.
+fn check_apart(all: &[Sums], shard: usize) -> Result<()> {
+    let mut ids: Vec<BufferId> = all.iter().flat_map(|sums| &sums.lone[shard]).copied().collect();
+    ids.sort_unstable();
+    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => fail!(Corrupt, "two blobs have buffer {} for themselves", pair[0].0),
+        None => Ok(()),
     }
 }
 
@@ -182,7 +223,7 @@ fn make_map(target: &Target<'_>, staged: StagedMap) -> Result<()> {
 /// becomes a part of a map.
 fn check_lone(target: &Target<'_>, lone: &Buffer) -> Result<()> {
     match target.table.get(lone.id) {
-        Some(other) if !other.is_copy_of(lone) => {
+        Some(other) if !other.is_copy_of(lone) || target.table.is_page(lone.id) => {
             fail!(Corrupt, "buffer {} of a blob is another one in the table", lone.id.0)
         }
         _ => Ok(()),

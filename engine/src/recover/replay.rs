@@ -302,7 +302,12 @@ impl<'a> Replay<'a> {
             Record::Page { page, names, buffers, .. } => {
                 self.define(lane, seq, buffers)?;
                 if self.concerns_buffer(lane, seq, *page) && !self.table.load_page(*page) {
-                    fail!(Corrupt, "batch {}: buffer {} is no extent page", seq.0, page.0);
+                    fail!(
+                        Corrupt,
+                        "batch {}: buffer {} cannot become an extent page",
+                        seq.0,
+                        page.0
+                    );
                 }
                 self.count_names(lane, seq, *page, names, true)?;
             }

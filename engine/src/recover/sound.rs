@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use crate::error::{Result, fail};
-use crate::limits::{BLOCK, BUCKET_NUMBER_MAX, GENERATION_MAX};
+use crate::limits::{BLOCK, BUCKET_NUMBER_MAX, SEQ_END};
 use crate::log::batch::BatchView;
 use crate::log::record::Record;
 use crate::log::root::Root;
@@ -96,8 +96,8 @@ fn check_record(issued: &Issued, record: &Record) -> Result<()> {
 }
 
 fn check_generation(generation: u32) -> Result<()> {
-    if generation > GENERATION_MAX {
-        fail!(Corrupt, "segment generation {generation}: no store gets beyond {GENERATION_MAX}");
+    if generation == u32::MAX {
+        fail!(Corrupt, "segment generation {generation} has no next one");
     }
     Ok(())
 }
@@ -132,13 +132,15 @@ pub(super) fn check_root(root: &Root, superblock: &Superblock, newest: Epoch) ->
 pub(super) fn check_start(space: &Space, log_tier: TierId, start: &LogStart) -> Result<()> {
     let size = space.tier(log_tier).segment_size;
     let within = start.offset % size;
-    let is_inside = start.segment.tier == log_tier
+    let is_inside = start.seq.0 < SEQ_END / 2
+        && start.segment.tier == log_tier
         && start.offset / size == u64::from(start.segment.segment.0)
         && within >= BLOCK as u64;
     if !is_inside || !is_segment(space, start.segment) {
         fail!(
             Corrupt,
-            "the log begins in segment {} of tier {} at offset {:#x}, which is no place for it",
+            "the log begins with batch {} in segment {} of tier {} at offset {:#x}, which cannot be",
+            start.seq.0,
             start.segment.segment.0,
             start.segment.tier.0,
             start.offset
