@@ -75,7 +75,10 @@ pub struct Truth {
     lens: Vec<u64>,
 }
 
-type Outcome = Result<Verdict, (Verdict, String)>;
+/// A verdict that is no good, and why.
+type Failure = (Verdict, String);
+/// Blobs that nobody changed; of some, that they could not be read.
+type Kept = BTreeMap<Name, Option<Blob>>;
 /// What of a blob could be read.
 type Read = Result<Blob, Error>;
 
@@ -128,11 +131,7 @@ impl Truth {
 
     /// Looks at everything, changes something of everything, and closes the store. What is left must
     /// be there when it is opened again.
-    fn use_it(
-        &self,
-        opened: &Opened,
-        touched: &Touched,
-    ) -> Result<(Verdict, BTreeMap<Name, Option<Blob>>), (Verdict, String)> {
+    fn use_it(&self, opened: &Opened, touched: &Touched) -> Result<(Verdict, Kept), Failure> {
         let store = &opened.store;
         let mut found = read_all(store).map_err(|error| bad("the list of blobs", &error))?;
         let verdict = self.judge(&found, touched)?;
@@ -155,13 +154,12 @@ impl Truth {
             }
         }
         store.close().map_err(|error| bad("the close", &error))?;
-        let mut kept: BTreeMap<Name, Option<Blob>> =
-            found.into_iter().map(|(name, read)| (name, read.ok())).collect();
+        let mut kept: Kept = found.into_iter().map(|(name, read)| (name, read.ok())).collect();
         kept.extend(new.into_iter().map(|(name, blob)| (name, Some(blob))));
         Ok((verdict, kept))
     }
 
-    fn judge(&self, found: &BTreeMap<Name, Read>, touched: &Touched) -> Outcome {
+    fn judge(&self, found: &BTreeMap<Name, Read>, touched: &Touched) -> Result<Verdict, Failure> {
         let mut verdict = Verdict::Right;
         for (name, blob) in &self.blobs {
             let is_touched = self.is_touched(name, touched);
@@ -194,7 +192,7 @@ impl Truth {
         store: &Store,
         found: &BTreeMap<Name, Read>,
         touched: &Touched,
-    ) -> Result<Vec<Name>, (Verdict, String)> {
+    ) -> Result<Vec<Name>, Failure> {
         let is_strange = |name: &Name| {
             let same =
                 matches!(found.get(name), Some(Ok(blob)) if self.blobs.get(name) == Some(blob));
@@ -238,11 +236,7 @@ impl Truth {
     }
 
     /// Everything that was left alone is what it was.
-    fn look_again(
-        &self,
-        disks: &[Disk],
-        kept: &BTreeMap<Name, Option<Blob>>,
-    ) -> Result<(), (Verdict, String)> {
+    fn look_again(&self, disks: &[Disk], kept: &Kept) -> Result<(), Failure> {
         let opened = match Opened::over(disks, &self.lens, 8) {
             // A counter was forged that was at its end.
             Err(error) if error.kind() == ErrorKind::LimitExceeded => return Ok(()),
@@ -272,7 +266,7 @@ fn is_defect(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Internal | ErrorKind::Poisoned)
 }
 
-fn refused(error: &Error) -> (Verdict, String) {
+fn refused(error: &Error) -> Failure {
     use ErrorKind::{Corrupt, Format, LimitExceeded, TierMissing};
     match error.kind() {
         Corrupt | Format | LimitExceeded | TierMissing => {
@@ -282,7 +276,7 @@ fn refused(error: &Error) -> (Verdict, String) {
     }
 }
 
-fn bad(what: &str, error: &Error) -> (Verdict, String) {
+fn bad(what: &str, error: &Error) -> Failure {
     let verdict = if is_defect(error) { Verdict::BadError } else { Verdict::NotUsable };
     (verdict, format!("{what}: {error}"))
 }

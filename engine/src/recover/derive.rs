@@ -26,9 +26,6 @@ struct Sums {
     buckets: BTreeMap<BucketId, BucketSums>,
     /// Of the buffers that stand with their blobs, by partition of the table.
     lone: Vec<Vec<BufferId>>,
-    pages: u64,
-    /// Most pages that a buffer says name it.
-    named_max: u32,
 }
 
 #[derive(Default)]
@@ -68,9 +65,7 @@ pub(super) fn finish(
         let mut sums = Sums::new(target.space);
         for shard in (lane..PARTITIONS).step_by(lanes) {
             let mut result = Ok(());
-            target.table.for_each_in(shard, |RowView { buffer, named, is_page }| {
-                sums.pages += u64::from(is_page);
-                sums.named_max = sums.named_max.max(named);
+            target.table.for_each_in(shard, |RowView { buffer, .. }| {
                 if result.is_ok() {
                     result = check_place(target.space, buffer);
                 }
@@ -84,7 +79,6 @@ pub(super) fn finish(
         Ok(())
     })?;
     let all_sums = all_sums.into_inner();
-    check_counts(&all_sums)?;
     runtime.in_parallel(lanes, &|lane| {
         (lane..PARTITIONS).step_by(lanes).try_for_each(|shard| check_apart(&all_sums, shard))
     })?;
@@ -114,8 +108,6 @@ impl Sums {
             live_bytes: space.tiers().iter().map(segments).collect(),
             buckets: BTreeMap::new(),
             lone: vec![Vec::new(); PARTITIONS],
-            pages: 0,
-            named_max: 0,
         }
     }
 
@@ -158,17 +150,6 @@ impl Sums {
         let Place::Device { tier, offset } = buffer.location.place() else { return };
         let segment = space.tier(tier).segment_at(offset);
         self.live_bytes[tier.index()][segment.0 as usize] += footprint(buffer.stored_len);
-    }
-}
-
-/// Refuses counts that exceed the pages there are: one more would be none.
-fn check_counts(all: &[Sums]) -> Result<()> {
-    let pages: u64 = all.iter().map(|sums| sums.pages).sum();
-    match all.iter().map(|sums| sums.named_max).max() {
-        Some(named) if u64::from(named) > pages => {
-            fail!(Corrupt, "{named} extent pages name a buffer, of {pages} that there are")
-        }
-        _ => Ok(()),
     }
 }
 

@@ -16,7 +16,10 @@ use isotherm_sim::trial::Touched;
 use crate::bench::Bench;
 use crate::touch;
 
-/// A store that everything of the log has been put into a checkpoint of, and what it has.
+/// A bucket and a key.
+type Name = (BucketId, Vec<u8>);
+
+/// The small store as a close left it, and what it has.
 pub struct Facts {
     pub small: Small,
     pub stored: Stored,
@@ -37,10 +40,10 @@ pub struct Facts {
 /// Follows the log from the checkpoint on, as far as these tests need it.
 #[derive(Default)]
 struct Reading {
-    lone: BTreeMap<(BucketId, Vec<u8>), (Version, BufferDef)>,
+    lone: BTreeMap<Name, (Version, BufferDef)>,
     table: BTreeMap<BufferId, BufferDef>,
     names: BTreeMap<BufferId, Vec<BufferId>>,
-    paged: BTreeMap<(BucketId, Vec<u8>), (Version, u64, Vec<PageRef>)>,
+    paged: BTreeMap<Name, (Version, u64, Vec<PageRef>)>,
     last: u64,
 }
 
