@@ -6,7 +6,8 @@
 //!    headers of the log are read to its end ([`scan`]).
 //! 3. A bad batch at or below the durable watermark W is corruption; above W the log is cut at the
 //!    first batch that is bad or whose data did not land.
-//! 4. Records apply above the cut of the partition they concern ([`replay`]).
+//! 4. Records apply above the cut of the partition they concern ([`replay`]); what checkpoint and log
+//!    say is held against what can be ([`sound`]).
 //! 5. Counts, live bytes, keys in order and the states of segments are derived ([`derive`]).
 //!
 //! Index and table are filled directly: nothing is built twice. Partitions do not depend on each

@@ -1,11 +1,9 @@
-//! Forged structures: what a store has on its devices is taken apart, changed in one place and put back
-//! with checksums that are right, so that nothing but what it says is wrong with it.
+//! Forged structures: what a store has on its devices is taken apart, changed in one place and put
+//! back with checksums that are right, so that nothing but what it says is wrong with it.
 //!
-//! Batches of the log chain to each other: those behind a forged one are sealed anew. A checkpoint hangs on
-//! the superblock by checksums: image, root and superblock are written anew, and nothing is left to
-//! fall back on.
-
-use std::sync::Arc;
+//! Batches of the log chain to each other: those behind a forged one are sealed anew. A checkpoint
+//! hangs on the superblock by checksums: image, root and superblock are written anew, and nothing is
+//! left to fall back on.
 
 use isotherm::io::sim::SimWorld;
 use isotherm::io::sim_device::SimDevice;
@@ -180,7 +178,7 @@ impl Stored {
         crc
     }
 
-    /// The store with records behind its last one, flushed: the batch after them names them as such.
+    /// The store with records behind its last one, flushed: the batch after them says so.
     pub fn with_batch(&self, records: Vec<Forged>) -> Result<Vec<Disk>> {
         self.with_batch_that(records, |_| ())
     }
@@ -334,7 +332,7 @@ fn read_log(disk: &Disk, newest: &Superblock) -> Result<(Vec<StoredBatch>, LogTa
         segment_size: newest.segment_size,
         clean: newest.clean,
     };
-    let device = SimDevice::over(Arc::clone(&SimWorld::new(3)), 9, newest.capacity, disk.clone());
+    let device = SimDevice::over(SimWorld::new(3), 9, newest.capacity, disk.clone());
     let log = scan(&*device, newest.log_start, &expect)?;
     let batches = log.batches.into_iter().zip(log.offsets).map(|(view, offset)| StoredBatch {
         offset,

@@ -113,7 +113,7 @@ impl Opened {
         Ok(Opened { world, devices, store })
     }
 
-    /// Time goes by: what was written behind is on its devices, and the organizer has had its turns.
+    /// Time goes by: what is to be written behind is, and the organizer has had its turns.
     pub fn pass_time(&self) {
         pass_time(&self.world);
     }

@@ -1,10 +1,9 @@
 //! A store on devices that somebody has tampered with is opened, judged, used, closed and opened
 //! again.
 //!
-//! Whatever was forged, no blob that it is not about may be another or be missing without an error, and
-//! nothing that is done with the store may panic or meet a defect of the engine.
+//! Whatever was forged, no blob that it is not about may be another or be missing without an error,
+//! and nothing that is done with the store may panic or meet a defect of the engine.
 
-use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -101,7 +100,7 @@ impl Truth {
     pub fn try_on(&self, disks: &[Disk], touched: &Touched) -> (Verdict, String) {
         let opened = catch_unwind(AssertUnwindSafe(|| Opened::over(disks, &self.lens, 7)));
         let opened = match opened {
-            Err(panic) => return (Verdict::Panicked, told(&panic)),
+            Err(panic) => return (Verdict::Panicked, message_of(&panic)),
             Ok(Err(error)) => return refused(&error),
             Ok(Ok(opened)) => opened,
         };
@@ -110,7 +109,7 @@ impl Truth {
             Err(panic) => {
                 // What panicked may do so again when it is dropped.
                 std::mem::forget(opened);
-                return (Verdict::Panicked, told(&panic));
+                return (Verdict::Panicked, message_of(&panic));
             }
             Ok(Err((verdict, what))) => {
                 opened.lose();
@@ -123,14 +122,14 @@ impl Truth {
             }
         };
         match catch_unwind(AssertUnwindSafe(|| self.look_again(&disks, &kept))) {
-            Err(panic) => (Verdict::Panicked, format!("opened again: {}", told(&panic))),
+            Err(panic) => (Verdict::Panicked, format!("opened again: {}", message_of(&panic))),
             Ok(Err((verdict, what))) => (verdict, format!("opened again: {what}")),
             Ok(Ok(())) => (verdict, String::new()),
         }
     }
 
-    /// Looks at everything, changes something of everything, and closes the store. What is left must
-    /// be there when it is opened again.
+    /// Looks at everything, changes some of it, and closes the store. What is left alone must be there
+    /// when it is opened again.
     fn use_it(&self, opened: &Opened, touched: &Touched) -> Result<(Verdict, Kept), Failure> {
         let store = &opened.store;
         let mut found = read_all(store).map_err(|error| bad("the list of blobs", &error))?;
@@ -279,10 +278,6 @@ fn refused(error: &Error) -> Failure {
 fn bad(what: &str, error: &Error) -> Failure {
     let verdict = if is_defect(error) { Verdict::BadError } else { Verdict::NotUsable };
     (verdict, format!("{what}: {error}"))
-}
-
-fn told(panic: &Box<dyn Any + Send>) -> String {
-    message_of(panic)
 }
 
 fn shown((bucket, key): &Name) -> String {

@@ -252,8 +252,8 @@ impl BufferTable {
         true
     }
 
-    /// Refuses extents from a device that the table has no bytes for. Those of a page are counted by
-    /// it, and it has their checksums; those of a map in memory are not counted yet.
+    /// Refuses extents read from a device that the table has no bytes for. Those of a page are counted
+    /// by it, and it has their checksums; those of a map in memory are not counted yet.
     pub fn check_extents(&self, extents: &[Extent], of_page: bool) -> Result<()> {
         for extent in extents {
             let id = extent.buffer;

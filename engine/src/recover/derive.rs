@@ -80,7 +80,9 @@ pub(super) fn finish(
     })?;
     let all_sums = all_sums.into_inner();
     runtime.in_parallel(lanes, &|lane| {
-        (lane..PARTITIONS).step_by(lanes).try_for_each(|shard| check_apart(&all_sums, shard))
+        (lane..PARTITIONS)
+            .step_by(lanes)
+            .try_for_each(|shard| check_apart(target, &all_sums, shard))
     })?;
     let mut buckets: BTreeMap<BucketId, BucketSums> = BTreeMap::new();
     for sums in all_sums {
@@ -134,7 +136,6 @@ impl Sums {
             for entry in stripe.iter() {
                 if let Some(lone) = entry.visible.lone() {
                     check_place(target.space, lone)?;
-                    check_lone(target, lone)?;
                     self.lone[target.table.shard_of(lone.id)].push(lone.id);
                     self.count_live(target.space, lone);
                 }
@@ -153,13 +154,16 @@ impl Sums {
     }
 }
 
-/// Refuses one lone buffer of two blobs: one of them would read the other's bytes once both are parts
-/// of maps.
-fn check_apart(all: &[Sums], shard: usize) -> Result<()> {
+/// Refuses one lone buffer of two blobs, and one that maps or pages name: once it has become a part
+/// of a map, one would read the other's bytes.
+fn check_apart(target: &Target<'_>, all: &[Sums], shard: usize) -> Result<()> {
     let mut ids: Vec<BufferId> = all.iter().flat_map(|sums| &sums.lone[shard]).copied().collect();
     ids.sort_unstable();
-    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => fail!(Corrupt, "two blobs have buffer {} for themselves", pair[0].0),
+    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        fail!(Corrupt, "two blobs have buffer {} for themselves", pair[0].0);
+    }
+    match ids.iter().find(|id| target.table.get_location(**id).is_some()) {
+        Some(id) => fail!(Corrupt, "buffer {} is a blob's own, and others name it", id.0),
         None => Ok(()),
     }
 }
@@ -200,17 +204,6 @@ fn make_map(target: &Target<'_>, staged: StagedMap) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a lone buffer with the id of another one: that one's blobs would read its bytes once it
-/// becomes a part of a map.
-fn check_lone(target: &Target<'_>, lone: &Buffer) -> Result<()> {
-    match target.table.get(lone.id) {
-        Some(other) if !other.is_copy_of(lone) || target.table.is_page(lone.id) => {
-            fail!(Corrupt, "buffer {} of a blob is another one in the table", lone.id.0)
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Refuses a buffer that does not lie in a segment, behind its header.
 fn check_place(space: &Space, buffer: &Buffer) -> Result<()> {
     let inside = match buffer.location.place() {
@@ -243,7 +236,7 @@ fn restore_segments(
     log.insert(tail.segment);
     let ahead = tail.ahead.map(|ahead| TierSegment { tier: log_tier, segment: ahead.segment });
     if let Some(at) = ahead
-        && (space.tier(at.tier).segment(at.segment).live_bytes() > 0 || kept.contains(&at))
+        && space.tier(at.tier).segment(at.segment).live_bytes() > 0
     {
         fail!(Corrupt, "the log goes on in segment {}, which is in use", at.segment.0);
     }

@@ -1,5 +1,6 @@
-//! What checkpoint and log say, held against what can be: numbers that the store has issued, places that it
-//! has. Checksums tell damage; these tell a defect, or somebody who wrote structures of his own.
+//! What checkpoint and log say, held against what can be: numbers that the store has issued, places
+//! that it has. Checksums tell damage; these tell a defect, or somebody who wrote structures of his
+//! own.
 //!
 //! Nothing here knows what is true, only what would lead the engine astray: a version that it is
 //! about to issue, a log that goes on over the superblocks.
@@ -105,7 +106,7 @@ fn check_generation(generation: u32) -> Result<()> {
 /// Refuses a root whose counters cannot be, or that the log does not follow.
 pub(super) fn check_root(root: &Root, superblock: &Superblock, newest: Epoch) -> Result<()> {
     let last = Version::last_of(newest);
-    if root.next_version <= Version::first_of(Epoch(1)) || root.next_version > last {
+    if root.next_version < Version::first_of(Epoch(1)) || root.next_version > last {
         fail!(
             Corrupt,
             "the checkpoint says that version {} comes next, after {} opens",

@@ -10,8 +10,10 @@ use isotherm::log::root::Root;
 use isotherm::types::{BatchSeq, BucketId, Location, Place, TierId, Version};
 use isotherm_sim::forge::{Stored, StoredImage, field};
 use isotherm_sim::rng::Rng;
+use isotherm_sim::small::make;
 use isotherm_sim::trial::Touched;
 
+use crate::bench::Bench;
 use crate::facts::Facts;
 use crate::fields::changes;
 
@@ -62,19 +64,22 @@ fn largest(stored: &Stored) -> Vec<&StoredImage> {
 
 #[test]
 fn no_forged_field_of_a_partition_makes_a_store_lie() {
-    let facts = Facts::read();
-    let mut bench = facts.bench();
+    let small = make().unwrap();
     let mut rng = Rng::new(5);
-    for image in largest(&facts.stored) {
-        for change in changes(&image.bytes, &mut rng) {
-            let forged = change.made(&image.bytes);
-            let touched = touched_by(image, &forged);
-            let place = format!("partition {}, {}", image.partition, change.shown());
-            let disks = facts.stored.with_checkpoint(&[(image.partition, forged)], |_| ()).unwrap();
-            bench.try_one("partition", &place, &disks, &touched);
+    for disks in [&small.closed, &small.crashed] {
+        let stored = Stored::read(disks).unwrap();
+        let mut bench = Bench::new(&small, disks);
+        for image in largest(&stored) {
+            for change in changes(&image.bytes, &mut rng) {
+                let forged = change.made(&image.bytes);
+                let touched = touched_by(image, &forged);
+                let place = format!("partition {}, {}", image.partition, change.shown());
+                let disks = stored.with_checkpoint(&[(image.partition, forged)], |_| ()).unwrap();
+                bench.try_one("partition", &place, &disks, &touched);
+            }
         }
+        bench.finish();
     }
-    bench.finish();
 }
 
 #[test]
@@ -190,7 +195,7 @@ fn no_cut_that_lies_makes_a_store_lie() {
     let facts = Facts::read();
     let mut bench = facts.bench();
     let stored = Stored::read(&facts.small.crashed).unwrap();
-    let mut crashed = crate::bench::Bench::new(&facts.small, &facts.small.crashed);
+    let mut crashed = Bench::new(&facts.small, &facts.small.crashed);
     for (bench, stored) in [(&mut bench, &facts.stored), (&mut crashed, &stored)] {
         for image in largest(stored) {
             for cut in [

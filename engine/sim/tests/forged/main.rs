@@ -1,7 +1,7 @@
-//! Forged structures: every field of every kind of record, of batches, checkpoints and superblocks is given
-//! hostile values, with checksums that are right; beside them stand forgeries that somebody thought of.
-//! The store says what is wrong, or it goes on; it never panics, hangs, takes memory without bounds, or
-//! shows or loses what the forgery is not about.
+//! Forged structures: every field of every kind of record, of batches, pages, checkpoints and
+//! superblocks is given hostile values, with checksums that are right; beside them stand forgeries that
+//! somebody thought of. The store says what is wrong, or it goes on; it never panics, hangs, takes
+//! memory without bounds, or shows or loses what the forgery is not about.
 //!
 //! ISOTHERM_FORGED_STRIDE: every how many'th change of a field is tried, 1 for each.
 //! ISOTHERM_FORGED_TOLD: if set, what came of each is told.

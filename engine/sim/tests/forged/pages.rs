@@ -1,7 +1,8 @@
-//! Extent pages with checksums that are right, whose extents name themselves, what is not there, or what is
-//! another's.
+//! Extent pages with checksums that are right, whose extents name themselves, what is not there, or
+//! what is another's.
 
 use isotherm::io::sim_disk::Disk;
+use isotherm::limits::VALUE_LEN_MAX;
 use isotherm::log::page::{PageBuffer, PageImage};
 use isotherm::log::record::{BufferDef, Extent, PageRef, Record};
 use isotherm::types::{BufferId, Location, TierId, Version};
@@ -11,8 +12,6 @@ use isotherm_sim::trial::Touched;
 
 use crate::facts::Facts;
 use crate::fields::changes;
-
-const VALUE_MAX: u64 = 16 << 40;
 
 fn extent(value_offset: u64, len: u32, buffer: BufferId) -> Extent {
     Extent { value_offset, len, buffer, buffer_offset: 0 }
@@ -37,7 +36,7 @@ fn with_page(facts: &Facts, bytes: &[u8], names: &[BufferId], is_used: bool) -> 
         base: None,
         version,
         len: 3_000_000,
-        cut: 0..VALUE_MAX,
+        cut: 0..VALUE_LEN_MAX,
         pages: vec![PageRef { start: 0, page: Some(def.id), extents: 2 }],
         attributes: None,
     };
@@ -126,7 +125,12 @@ fn no_page_that_cannot_be_makes_a_store_lie() {
         &[&BufferDef { checks: vec![5; first.checks.len()], ..first.clone() }],
         &[first.id],
     );
-    attempt("behind the value", vec![extent(VALUE_MAX - 10, 10, first.id)], &[first], &[first.id]);
+    attempt(
+        "behind the value",
+        vec![extent(VALUE_LEN_MAX - 10, 10, first.id)],
+        &[first],
+        &[first.id],
+    );
     bench.finish();
 }
 

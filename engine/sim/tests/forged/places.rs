@@ -1,7 +1,6 @@
 //! Buffers with checksums that are right, in places where no buffer can be, or where another is.
 
-use isotherm::log::record::{BufferDef, MoveSubject, Record};
-use isotherm::log::superblock::LogStart;
+use isotherm::log::record::{BufferDef, Extent, MoveSubject, Record};
 use isotherm::types::{BufferId, Location, SegmentId, TierId, Version};
 
 use crate::facts::Facts;
@@ -62,12 +61,7 @@ fn no_buffer_in_a_wrong_place_makes_a_store_lie() {
             facts.try_records(&mut bench, &what, vec![facts.put_whole(def.clone())]);
             let share =
                 Record::Share { bucket: id, key: key.clone().into(), buffers: vec![def.clone()] };
-            let extents = vec![isotherm::log::record::Extent {
-                value_offset: 7,
-                len,
-                buffer: def.id,
-                buffer_offset: 0,
-            }];
+            let extents = vec![Extent { value_offset: 7, len, buffer: def.id, buffer_offset: 0 }];
             let put = facts.put(u64::from(len) + 7, extents, vec![]);
             facts.try_records(&mut bench, &format!("{what}, shared"), vec![share, put]);
         }
@@ -98,7 +92,7 @@ fn many_buffers_in_one_place_are_as_many_as_there_are() {
             key: format!("forged {n}").into_bytes().into(),
             version: Version(facts.fresh + n),
             len: 1 << 20,
-            extents: vec![isotherm::log::record::Extent {
+            extents: vec![Extent {
                 value_offset: 0,
                 len: 1 << 20,
                 buffer: BufferId(facts.fresh + n),
@@ -119,7 +113,7 @@ fn no_log_that_goes_on_in_a_wrong_place_makes_a_store_lie() {
     let mut bench = facts.bench();
     let stored = &facts.stored;
     let segments = stored.superblocks[0].capacity / stored.superblocks[0].segment_size;
-    let log = stored.tail.history.iter().map(|start: &LogStart| start.segment.segment.0);
+    let log = stored.tail.history.iter().map(|start| start.segment.segment.0);
     let all = (0..segments as u32 + 2).chain(log).chain([u32::MAX - 1, 1 << 30]);
     for segment in all {
         for generation in [0, 3, 900, u32::MAX - (1 << 24), u32::MAX - 1, u32::MAX] {

@@ -1,12 +1,15 @@
-//! Records that are what a record can be, and say what cannot be: of buffers and pages that are not there
-//! or are another's, of versions that nobody had, of bases that were not.
+//! Records that are what a record can be, and say what cannot be: of buffers and pages that are not
+//! there or are another's, of versions that nobody had, of bases that were not.
 
-use isotherm::log::record::{BucketRecord, Extent, MoveSubject, PageRef, Record, SegmentKind};
+use std::ops::Range;
+
+use isotherm::limits::VALUE_LEN_MAX;
+use isotherm::log::record::{
+    BucketRecord, BufferDef, Extent, MoveSubject, PageRef, Record, SegmentKind,
+};
 use isotherm::types::{BucketId, BufferId, Epoch, SegmentId, TierId, TierSegment, Version};
 
 use crate::facts::Facts;
-
-const VALUE_MAX: u64 = 16 << 40;
 
 fn extent(value_offset: u64, len: u32, buffer: BufferId, buffer_offset: u32) -> Extent {
     Extent { value_offset, len, buffer, buffer_offset }
@@ -43,10 +46,10 @@ fn no_record_of_a_blob_that_cannot_be_makes_a_store_lie() {
         "another's buffer",
         vec![facts.put(end, vec![extent(0, shared_end, shared.id, 0)], vec![])],
     );
-    attempt("16 TiB of zeros", vec![facts.put(VALUE_MAX, vec![], vec![])]);
+    attempt("16 TiB of zeros", vec![facts.put(VALUE_LEN_MAX, vec![], vec![])]);
     attempt(
         "16 TiB and a byte",
-        vec![facts.put(VALUE_MAX, vec![extent(VALUE_MAX - 1, 1, shared.id, 0)], vec![])],
+        vec![facts.put(VALUE_LEN_MAX, vec![extent(VALUE_LEN_MAX - 1, 1, shared.id, 0)], vec![])],
     );
     let bucket = facts.bucket;
     let key: Box<[u8]> = b"forged"[..].into();
@@ -80,7 +83,7 @@ fn no_record_of_a_blob_that_cannot_be_makes_a_store_lie() {
         let def = facts.buffer_at(0, lone.location, lone.stored_len);
         attempt(
             &format!("buffer {wrong}"),
-            vec![facts.put_whole(isotherm::log::record::BufferDef { id: BufferId(wrong), ..def })],
+            vec![facts.put_whole(BufferDef { id: BufferId(wrong), ..def })],
         );
     }
     attempt("a delete of nothing", vec![Record::Delete { bucket, key: key.clone(), version }]);
@@ -97,7 +100,7 @@ fn no_record_of_a_blob_that_cannot_be_makes_a_store_lie() {
         }],
     );
     for base in [lone_version, Version(lone_version.0 - 1), Version(1), Version(0)] {
-        let splice = |cut: std::ops::Range<u64>, len, extents| Record::Splice {
+        let splice = |cut: Range<u64>, len, extents| Record::Splice {
             bucket: id,
             key: lone_key.clone(),
             base,
@@ -112,7 +115,10 @@ fn no_record_of_a_blob_that_cannot_be_makes_a_store_lie() {
             &format!("a splice of {base:?} that names a buffer"),
             vec![splice(0..10, 100, vec![extent(0, 10, shared.id, 0)])],
         );
-        attempt(&format!("a splice of {base:?} to 16 TiB"), vec![splice(7..7, VALUE_MAX, vec![])]);
+        attempt(
+            &format!("a splice of {base:?} to 16 TiB"),
+            vec![splice(7..7, VALUE_LEN_MAX, vec![])],
+        );
         attempt(
             &format!("attributes of {base:?}"),
             vec![Record::Attributes {
@@ -131,7 +137,7 @@ fn no_record_of_a_blob_that_cannot_be_makes_a_store_lie() {
                 base: Some(base),
                 version,
                 len: 10,
-                cut: 0..VALUE_MAX,
+                cut: 0..VALUE_LEN_MAX,
                 pages: vec![PageRef { start: 0, page: Some(*page), extents: 1 }],
                 attributes: None,
             }],
@@ -167,7 +173,7 @@ fn no_record_of_pages_that_cannot_be_makes_a_store_lie() {
         base: None,
         version,
         len: 5_000_000,
-        cut: 0..VALUE_MAX,
+        cut: 0..VALUE_LEN_MAX,
         pages,
         attributes: None,
     };
@@ -183,11 +189,11 @@ fn no_record_of_pages_that_cannot_be_makes_a_store_lie() {
     );
     attempt(
         "a page at the end",
-        vec![paged(vec![part(0, *page, 1), part(VALUE_MAX - 1, *page, 1)])],
+        vec![paged(vec![part(0, *page, 1), part(VALUE_LEN_MAX - 1, *page, 1)])],
     );
     let (id, paged_key, paged_version, len, parts) = facts.paged.clone();
     let paged_key: Box<[u8]> = paged_key.into();
-    let change = |base, cut: std::ops::Range<u64>, pages| Record::Paged {
+    let change = |base, cut: Range<u64>, pages| Record::Paged {
         bucket: id,
         key: paged_key.clone(),
         base: Some(base),
@@ -197,7 +203,7 @@ fn no_record_of_pages_that_cannot_be_makes_a_store_lie() {
         pages,
         attributes: None,
     };
-    attempt("no pages any more", vec![change(paged_version, 0..VALUE_MAX, vec![])]);
+    attempt("no pages any more", vec![change(paged_version, 0..VALUE_LEN_MAX, vec![])]);
     attempt("the first page is gone", vec![change(paged_version, 0..1, vec![])]);
     attempt(
         "pages of another base",
@@ -207,7 +213,7 @@ fn no_record_of_pages_that_cannot_be_makes_a_store_lie() {
         "the pages of one in the middle",
         vec![change(
             paged_version,
-            5..VALUE_MAX,
+            5..VALUE_LEN_MAX,
             parts.iter().map(|of| PageRef { start: of.start + 5, ..*of }).collect(),
         )],
     );
@@ -298,7 +304,7 @@ fn no_record_of_shared_and_moved_buffers_that_cannot_be_makes_a_store_lie() {
     attempt("a shared one again", vec![share(&lone_key, vec![shared.clone()])]);
     let elsewhere = facts.buffer_at(0, other.location, other.stored_len);
     for (what, def) in [("a lone one", &lone), ("a shared one", shared)] {
-        let forged = isotherm::log::record::BufferDef { id: def.id, ..elsewhere.clone() };
+        let forged = BufferDef { id: def.id, ..elsewhere.clone() };
         attempt(&format!("{what} as other bytes"), vec![share(&key, vec![forged.clone()])]);
         attempt(&format!("{what} as another blob's"), vec![facts.put_whole(forged.clone())]);
         attempt(
