@@ -183,7 +183,15 @@ impl Stored {
         self.with_batch_that(records, |_| ())
     }
 
-    /// The same, of two batches that say something else of themselves.
+    /// The same, not known to have been flushed: what they name must be there, or they do not count.
+    pub fn with_late_batch(&self, records: &[Forged]) -> Result<Vec<Disk>> {
+        let mut disks = self.disks.clone();
+        self.append(&mut disks[0], &mut self.tail.clone(), records, &|_| ())?;
+        Ok(disks)
+    }
+
+    /// The store with records behind its last one, in two batches that say something else of
+    /// themselves.
     pub fn with_batch_that(
         &self,
         records: Vec<Forged>,

@@ -22,6 +22,8 @@ const IMAGES: usize = 6;
 const IMAGE_CRC_AT: usize = 76;
 const ROOT_CRC_AT: usize = 116;
 const ROOT_HEADER: usize = 120;
+/// Where the version of a partition's first blob stands.
+const BLOB_VERSION_AT: usize = 88;
 
 type Entries = BTreeMap<(BucketId, Vec<u8>), String>;
 
@@ -327,6 +329,17 @@ fn no_root_that_cannot_be_makes_a_store_lie() {
             });
         }
     }
+    // A version that is yet to be issued, and a root that says it was.
+    let blobs = |image: &&StoredImage| stored.view(image).unwrap().blob_count() > 0;
+    let image = stored.images.iter().find(blobs).unwrap();
+    let mut forged = image.bytes.clone();
+    let late = Version::last_of(epoch).0 + 1000;
+    forged[BLOB_VERSION_AT..BLOB_VERSION_AT + 8].copy_from_slice(&late.to_le_bytes());
+    let touched = touched_by(image, &forged);
+    let root = Root { next_version: Version(u64::MAX), ..stored.root.clone() };
+    let with_root = Stored { root, ..Stored::read(&stored.disks).unwrap() };
+    let disks = with_root.with_checkpoint(&[(image.partition, forged)], |_| ()).unwrap();
+    bench.try_one("roots", "a version of the next open", &disks, &touched);
     // What cannot be encoded: other numbers of partitions, with and without their bytes.
     for count in [0u32, 1, 255, 257, u32::MAX] {
         let disks =

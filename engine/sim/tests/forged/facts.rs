@@ -218,7 +218,9 @@ impl Facts {
     pub fn try_records(&self, bench: &mut Bench, what: &str, records: Vec<Record>) {
         let mut touched = Touched::default();
         records.iter().for_each(|record| touch(record, &mut touched));
-        let records = records.into_iter().map(Forged::from).collect();
+        let records: Vec<Forged> = records.into_iter().map(Forged::from).collect();
+        let late = self.stored.with_late_batch(&records).unwrap();
+        bench.try_one("late records", what, &late, &touched);
         let disks = self.stored.with_batch(records).unwrap();
         bench.try_one("records", what, &disks, &touched);
     }

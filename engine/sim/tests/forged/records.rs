@@ -302,9 +302,9 @@ fn no_record_of_shared_and_moved_buffers_that_cannot_be_makes_a_store_lie() {
         ],
     );
     attempt("a shared one again", vec![share(&lone_key, vec![shared.clone()])]);
-    let elsewhere = facts.buffer_at(0, other.location, other.stored_len);
     for (what, def) in [("a lone one", &lone), ("a shared one", shared)] {
-        let forged = BufferDef { id: def.id, ..elsewhere.clone() };
+        let elsewhere = facts.buffer_at(0, other.location, def.stored_len);
+        let forged = BufferDef { id: def.id, ..elsewhere };
         attempt(&format!("{what} as other bytes"), vec![share(&key, vec![forged.clone()])]);
         attempt(&format!("{what} as another blob's"), vec![facts.put_whole(forged.clone())]);
         attempt(

@@ -1,6 +1,6 @@
 //! Superblocks with checksums that are right.
 
-use isotherm::log::superblock::{CUTS_MAX, Cut, SUPERBLOCK_LEN, Superblock};
+use isotherm::log::superblock::{CUTS_MAX, Cut, LogStart, SUPERBLOCK_LEN, Superblock};
 use isotherm::types::{BatchSeq, Epoch, Uuid};
 use isotherm_sim::forge::Stored;
 use isotherm_sim::rng::Rng;
@@ -118,6 +118,18 @@ fn no_superblock_that_cannot_be_makes_a_store_lie() {
                 },
             );
         }
+    }
+    for batch in &stored.batches[1..] {
+        let identity = &batch.view.identity;
+        attempt(&format!("the log begins with batch {}", identity.seq.0), 0, &|block| {
+            block.log_start = LogStart {
+                segment: identity.segment,
+                generation: identity.generation,
+                offset: batch.offset,
+                seq: identity.seq,
+                chain: identity.chain,
+            };
+        });
     }
     attempt("no checkpoint", 0, &|block| block.checkpoint = None);
     attempt("no checkpoint, and none before", 0, &|block| {
