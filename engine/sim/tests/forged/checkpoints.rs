@@ -13,12 +13,14 @@ use isotherm_sim::rng::Rng;
 use isotherm_sim::small::make;
 use isotherm_sim::trial::Touched;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, stride};
 use crate::facts::Facts;
 use crate::fields::changes;
 
 /// Partitions that are forged.
 const IMAGES: usize = 6;
+/// Of those that are written anew, every so many'th, unless everything is tried.
+const IMAGES_STEP: usize = 5;
 const IMAGE_CRC_AT: usize = 76;
 const ROOT_CRC_AT: usize = 116;
 const ROOT_HEADER: usize = 120;
@@ -156,7 +158,7 @@ fn no_partition_that_cannot_be_makes_a_store_lie() {
     let facts = Facts::read();
     let mut bench = facts.bench();
     let stored = &facts.stored;
-    for image in &stored.images {
+    for image in stored.images.iter().step_by(stride().min(IMAGES_STEP)) {
         let view = stored.view(image).unwrap();
         if view.blob_count() + view.buffer_count() == 0 {
             continue;
