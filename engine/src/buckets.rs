@@ -11,10 +11,11 @@ use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 
 use crate::core::Core;
+use crate::error::{Result, fail};
 use crate::index::entry::Entry;
 use crate::index::state::BlobState;
 use crate::io::wait::WaitList;
-use crate::limits::STRIPES;
+use crate::limits::{BUCKET_NUMBER_MAX, STRIPES};
 use crate::log::record::BucketRecord;
 use crate::log::root::BucketEntry;
 use crate::types::{BucketId, Version};
@@ -57,9 +58,15 @@ impl Buckets {
         }
     }
 
-    /// A number for a new bucket.
-    pub fn take_id(&self) -> BucketId {
-        BucketId(self.next.fetch_add(1, Ordering::Relaxed) + 1)
+    /// A number for a new bucket, unless all have been used.
+    pub fn take_id(&self) -> Result<BucketId> {
+        let next = |used: u32| (used < BUCKET_NUMBER_MAX).then(|| used + 1);
+        match self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
+            Ok(used) => Ok(BucketId(used + 1)),
+            Err(used) => {
+                fail!(LimitExceeded, "the store has had {used} buckets, and no number more")
+            }
+        }
     }
 
     /// Recovery: numbers up to this one have been used.

@@ -69,6 +69,17 @@ pub const SEGMENT_SIZE_MIN: u64 = 4 << 20;
 /// See [`SEGMENT_SIZE_MIN`].
 pub const SEGMENT_SIZE_MAX: u64 = 64 << 20;
 
+/// The last open of a store for writing: versions have 24 bits for it.
+pub const EPOCH_MAX: u32 = (1 << 24) - 1;
+/// Numbers of batches and of superblocks are below this. A store does not get there; one that has come
+/// half way is not believed.
+pub const SEQ_END: u64 = 1 << 62;
+/// The largest generation of a segment that a store may have reached when it is opened for writing: the
+/// last ones are left to what it opens then.
+pub const GENERATION_MAX: u32 = u32::MAX - (1 << 24);
+/// The largest number of a bucket.
+pub const BUCKET_NUMBER_MAX: u32 = u32::MAX - 1;
+
 /// Least memory beside the DRAM tier, for index, caches and queues.
 pub const MEMORY_BESIDE_DRAM_MIN: u64 = 32 << 20;
 /// Shortest and longest flush interval, in milliseconds.

@@ -6,7 +6,8 @@
 //!    headers of the log are read to its end ([`scan`]).
 //! 3. A bad batch at or below the durable watermark W is corruption; above W the log is cut at the
 //!    first batch that is bad or whose data did not land.
-//! 4. Records apply above the cut of the partition they concern ([`replay`]).
+//! 4. Records apply above the cut of the partition they concern ([`replay`]); what checkpoint and log
+//!    say is held against what can be ([`sound`]).
 //! 5. Counts, live bytes, keys in order and the states of segments are derived ([`derive`]).
 //!
 //! Index and table are filled directly: nothing is built twice. Partitions do not depend on each
@@ -16,6 +17,7 @@ mod derive;
 mod load;
 mod older;
 mod replay;
+mod sound;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -147,7 +149,8 @@ fn read_all<'a>(
 ) -> Result<(Replay<'a>, Result<Scan>)> {
     let device = &target.devices[log_tier.index()];
     let expect = expect_of(superblock, history);
-    let (replay, images) = load::root(target, superblock)?;
+    sound::check_start(target.space, log_tier, &superblock.log_start)?;
+    let (replay, images) = load::root(target, superblock, history.epoch)?;
     let log = Mutex::new(None);
     // The longest job first.
     target.runtime.in_parallel(1 + PARTITIONS, &|job| match job {
@@ -191,6 +194,8 @@ fn replay_log(
 ) -> Result<Recovered> {
     let watermark = history.watermark.max(log.watermark);
     check_end(&log, watermark, log_tier)?;
+    sound::check_tail(target.space, &log.tail)?;
+    log.batches.iter().try_for_each(sound::check_batch)?;
     let found = log.batches.len();
     let flushed = log.batches.partition_point(|batch| batch.identity.seq <= watermark);
     replay.apply_all(target.runtime, &log.batches[..flushed])?;
@@ -208,20 +213,25 @@ fn replay_log(
     let (batches, mut tail) = (log.batches.len(), log.tail);
     let mut copies = copies_kept(target, superblock, history);
     let mut kept = [replay.kept.clone(), BTreeSet::new()];
-    let previous = older.map(|older| {
+    let mut previous = older.map(|older| {
         older.log.into_iter().rev().for_each(|start| tail.history.push_front(start));
         kept[1] = older.segments;
         older.checkpoint
     });
-    let partitions = replay.partitions.clone();
+    let (partitions, root_seq) = (replay.partitions.clone(), replay.root_seq);
     let all_kept = kept.iter().chain(&copies).flatten().copied().collect();
     derive::finish(target, replay, log_tier, &tail, &all_kept)?;
-    // An old copy, on a tier that has come back, may have been overwritten.
-    for segments in kept.iter_mut().chain(&mut copies) {
-        segments.retain(|at| {
-            target.space.tier(at.tier).segment(at.segment).state() == SegmentState::Meta
-        });
+    let is_meta = |at: &TierSegment| {
+        target.space.tier(at.tier).segment(at.segment).state() == SegmentState::Meta
+    };
+    if let Some(at) = kept[0].iter().find(|at| !is_meta(at)) {
+        sound::refuse_overlap(*at, root_seq)?;
     }
+    if !kept[1].iter().all(is_meta) {
+        previous = None;
+    }
+    // An old copy, on a tier that has come back, may have been overwritten.
+    kept.iter_mut().chain(&mut copies).for_each(|segments| segments.retain(is_meta));
     let checkpoints = CheckpointSeed { partitions, kept, records, log_bytes, copies };
     let superblock = superblock.clone();
     let discarded = found - batches;

@@ -24,6 +24,11 @@ impl Version {
     pub fn first_of(epoch: Epoch) -> Version {
         Version(u64::from(epoch.0) << Self::SEQUENCE_BITS)
     }
+
+    /// The last version of an open-epoch.
+    pub fn last_of(epoch: Epoch) -> Version {
+        Version(Version::first_of(epoch).0 | ((1 << Self::SEQUENCE_BITS) - 1))
+    }
 }
 
 /// One buffer, for the life of the store. A buffer made by a put of a single buffer carries the
@@ -214,6 +219,8 @@ mod tests {
     fn versions_of_a_later_epoch_are_larger_than_all_of_an_earlier_one() {
         let last_of_first = Version(Version::first_of(Epoch(2)).0 - 1);
         assert!(Version::first_of(Epoch(1)) < last_of_first);
+        assert_eq!(Version::last_of(Epoch(1)), last_of_first);
+        assert_eq!(Version::last_of(Epoch(crate::limits::EPOCH_MAX)), Version(u64::MAX));
         assert!(last_of_first < Version::first_of(Epoch(2)));
     }
 }

@@ -96,18 +96,49 @@ pub fn capacities() -> Vec<u64> {
     config().devices.iter().map(|tier| tier.capacity).collect()
 }
 
+/// A store over copies of such devices.
+pub struct Opened {
+    world: Arc<SimWorld>,
+    devices: Vec<Arc<SimDevice>>,
+    /// The store.
+    pub store: Store,
+}
+
+impl Opened {
+    /// Opens it, in a world of this seed.
+    pub fn over(disks: &[Disk], lens: &[u64], seed: u64) -> Result<Opened> {
+        let world = SimWorld::new(seed);
+        let devices = devices(&world, disks, lens);
+        let store = open(&world, &devices, false)?;
+        Ok(Opened { world, devices, store })
+    }
+
+    /// Time goes by: what is to be written behind is, and the organizer has had its turns.
+    pub fn pass_time(&self) {
+        pass_time(&self.world);
+    }
+
+    /// What a crash that loses nothing leaves at this moment.
+    pub fn disks(&self) -> Vec<Disk> {
+        self.devices.iter().map(|device| survivor(device)).collect()
+    }
+
+    /// The store is gone, as it is.
+    pub fn lose(self) {
+        self.devices.iter().for_each(|device| device.switch_off());
+        // It cannot: the devices are gone.
+        let _ = self.store.close();
+    }
+}
+
 /// What a store over these devices shows.
 pub fn show(disks: &[Disk], lens: &[u64]) -> Shown {
-    let world = SimWorld::new(7);
-    let devices = devices(&world, disks, lens);
-    let store = match open(&world, &devices, false) {
-        Ok(store) => store,
+    let opened = match Opened::over(disks, lens, 7) {
+        Ok(opened) => opened,
         Err(error) => return Shown::Refused(error),
     };
-    let shown = blobs(&store).map_or_else(Shown::Unlisted, Shown::Blobs);
-    devices.iter().for_each(|device| device.switch_off());
-    // It cannot: the devices are gone.
-    let _ = store.close();
+    let shown = blobs(&opened.store).map_or_else(Shown::Unlisted, Shown::Blobs);
+    opened.lose();
     shown
 }
 

@@ -311,9 +311,9 @@ async fn rewrite(
 
 /// A part beside small ones joins them: many changes must not leave many small pages.
 fn with_small_neighbour(core: &Core, old: &[PageRef], parts: Range<usize>) -> Range<usize> {
-    let extents: u32 = old[parts.clone()].iter().map(|part| part.extents).sum();
     let Some(before) = parts.start.checked_sub(1) else { return parts };
-    match extents + old[before].extents <= core.settings.page_extents / 2 {
+    let extents: u64 = old[before..parts.end].iter().map(|part| u64::from(part.extents)).sum();
+    match extents <= u64::from(core.settings.page_extents / 2) {
         true => before..parts.end,
         false => parts,
     }

@@ -286,7 +286,8 @@ async fn read_page(core: &Core, id: BufferId) -> std::result::Result<(Buffer, Pa
     let (buffer, _pin) = core.table.pin(id).ok_or_else(|| gone(id))?;
     let (bytes, skip) = read_verified(core, &buffer).await?;
     let stored = &bytes.as_slice()[skip..skip + buffer.stored_len as usize];
-    match PageImage::decode(stored, core.settings.store, id) {
+    let image = PageImage::decode(stored, core.settings.store, id);
+    match image.and_then(|image| core.table.check_page(&image).map(|()| image)) {
         Ok(image) => Ok((buffer, Page::new(image))),
         Err(error) => Err((error, Some(buffer), 0)),
     }

@@ -10,7 +10,7 @@ use crate::engine::{Identity, LOG_TIER};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::io::device::LostDevice;
 use crate::io::{Device, Devices};
-use crate::limits::BLOCK;
+use crate::limits::{BLOCK, EPOCH_MAX, GENERATION_MAX};
 use crate::log::FORMAT_MINOR;
 use crate::log::superblock::{
     COMPAT_SUPPLEMENT, CUTS_MAX, Cut, INCOMPAT_RECORDS, Previous, RootRef, Superblock,
@@ -196,8 +196,17 @@ pub(super) fn begin_epoch(
 ) -> Result<(LogSeed, Epoch)> {
     let log_tier = LOG_TIER.index();
     let history = history_of(&loaded.superblocks);
+    if history.epoch.0 >= EPOCH_MAX {
+        fail!(LimitExceeded, "the store has been opened {EPOCH_MAX} times; open it with read_only");
+    }
     let epoch = Epoch(history.epoch.0 + u32::from(!planted(Plant::EpochNotRaised)));
     let found = recover::recover(target, LOG_TIER, &loaded.superblocks[log_tier], &history)?;
+    if target.space.next_generation() > GENERATION_MAX {
+        fail!(
+            LimitExceeded,
+            "the store has opened {GENERATION_MAX} segments; open it with read_only"
+        );
+    }
     let (tail, checkpoints) = (found.tail, found.checkpoints);
     let last = tail.last_seq();
     let mut superblocks: Vec<Option<Superblock>> =

@@ -5,6 +5,7 @@ use crate::engine::Identity;
 use crate::error::{Error, Result, fail};
 use crate::io::Device;
 use crate::io::buffer::AlignedBuf;
+use crate::limits::SEQ_END;
 use crate::log::reader::read_persistently;
 use crate::log::superblock::{SUPERBLOCK_LEN, SUPERBLOCK_SLOTS, Superblock};
 use crate::plant::{Plant, planted};
@@ -91,6 +92,21 @@ pub(super) fn check_superblock(
             superblock.tier.0,
             superblock.device,
             identity.devices[number]
+        );
+    }
+    if superblock.tiers != *identity.devices {
+        fail!(
+            TierMissing,
+            "{place} belongs to a store of tiers {:?}, this one has {:?}",
+            superblock.tiers,
+            identity.devices
+        );
+    }
+    if superblock.generation >= SEQ_END / 2 {
+        fail!(
+            Corrupt,
+            "{place} says that its superblock was written {} times",
+            superblock.generation
         );
     }
     let tier = &config.devices[number];

@@ -85,6 +85,15 @@ impl Buffer {
         }
     }
 
+    /// Whether it is another copy of the same bytes, as far as their checksums tell.
+    pub fn is_copy_of(&self, other: &Buffer) -> bool {
+        let facts = |buffer: &Buffer| {
+            (buffer.raw_len, buffer.stored_len, buffer.encoding, buffer.logical_crc)
+        };
+        let unknown = self.checks == Checks::InPages || other.checks == Checks::InPages;
+        facts(self) == facts(other) && (unknown || self.checks == other.checks)
+    }
+
     /// Whether no device holds it.
     pub fn is_dirty(&self) -> bool {
         matches!(self.location.place(), Place::Dram(_))

@@ -18,10 +18,12 @@ use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::error::{Result, fail};
 use crate::index::MemoryBudget;
+use crate::index::extents::Extent;
 pub use crate::index::row::{ROW_BYTES, RowView};
 use crate::index::row::{Row, RowChecks};
 use crate::index::state::{Buffer, Checks};
 use crate::io::wait::WaitList;
+use crate::log::page::{PageBuffer, PageImage};
 use crate::plant::{Plant, planted};
 use crate::tier::space::{SegmentPin, Space};
 use crate::types::{BufferId, Location, Place};
@@ -186,46 +188,112 @@ impl BufferTable {
 
     /// Recovery: adds a row nobody counts on yet, or gives it its new place. Nothing is live or
     /// dead yet. A second copy of the same bytes, by a record that leaves the checksums to a page,
-    /// leaves those of the first in place: a map in memory may need them.
-    pub fn load(&self, mut buffer: Buffer) {
+    /// leaves those of the first in place: a map in memory may need them. False if the table has
+    /// other bytes under this id, which whoever names them would read from then on.
+    #[must_use]
+    pub fn load(&self, mut buffer: Buffer) -> bool {
         let mut rows = self.rows(buffer.id);
         let Some(row) = rows.get_mut(&buffer.id) else {
-            return self.insert(&mut rows, buffer.id, Row::new(&buffer));
+            self.insert(&mut rows, buffer.id, Row::new(&buffer));
+            return true;
         };
+        let known = row.buffer(buffer.id);
         if buffer.checks == Checks::InPages {
-            buffer.checks = row.buffer(buffer.id).checks;
+            buffer.checks = known.checks.clone();
         }
-        self.change(row, |row| row.set_buffer(&buffer));
+        let same = known.is_copy_of(&buffer);
+        if same {
+            self.change(row, |row| row.set_buffer(&buffer));
+        }
+        same
     }
 
-    /// Recovery: adds a row as a checkpoint has it.
-    pub fn load_row(&self, row: RowView<'_>) {
+    /// Recovery: adds a row as a checkpoint has it. False if there is one.
+    #[must_use]
+    pub fn load_row(&self, row: RowView<'_>) -> bool {
         let RowView { buffer, named, is_page } = row;
         let mut row = Row::new(buffer);
         (row.named, row.is_page) = (named, is_page);
-        self.insert(&mut self.rows(buffer.id), buffer.id, row);
+        let mut rows = self.rows(buffer.id);
+        let is_new = !rows.contains_key(&buffer.id);
+        self.insert(&mut rows, buffer.id, row);
+        is_new
     }
 
-    /// Recovery: a row is that of an extent page.
-    pub fn load_page(&self, id: BufferId) {
-        if let Some(row) = self.rows(id).get_mut(&id) {
-            row.is_page = true;
-        }
+    /// Recovery: a row is that of an extent page. False if that cannot be.
+    #[must_use]
+    pub fn load_page(&self, id: BufferId) -> bool {
+        let mut rows = self.rows(id);
+        let is_free = |row: &&mut Row| row.named == 0 && !row.is_page;
+        let Some(row) = rows.get_mut(&id).filter(is_free) else { return false };
+        row.is_page = true;
+        true
     }
 
     /// Recovery: a page that names a buffer appears, or is gone. False if that cannot be.
+    #[must_use]
     pub fn count_name(&self, id: BufferId, appears: bool) -> bool {
         let mut rows = self.rows(id);
-        let Some(row) = rows.get_mut(&id) else { return false };
+        let Some(row) = rows.get_mut(&id).filter(|row| !row.is_page) else { return false };
         let named = if appears { row.named.checked_add(1) } else { row.named.checked_sub(1) };
         named.map(|named| row.named = named).is_some()
     }
 
-    /// Recovery: a page is gone.
-    pub fn unload(&self, id: BufferId) {
-        if let Some(row) = self.rows(id).remove(&id) {
+    /// Recovery: a page is gone. False if there is none.
+    #[must_use]
+    pub fn unload(&self, id: BufferId) -> bool {
+        let mut rows = self.rows(id);
+        if !rows.get(&id).is_some_and(|row| row.is_page) {
+            return false;
+        }
+        if let Some(row) = rows.remove(&id) {
             self.budget.add(-row.memory_bytes());
         }
+        true
+    }
+
+    /// Refuses extents read from a device that the table has no bytes for. Those of a page are counted
+    /// by it, and it has their checksums; those of a map in memory are not counted yet.
+    pub fn check_extents(&self, extents: &[Extent], of_page: bool) -> Result<()> {
+        for extent in extents {
+            let id = extent.buffer;
+            let end = u64::from(extent.buffer_offset) + u64::from(extent.len);
+            let rows = self.rows(id);
+            let fault = match rows.get(&id) {
+                None => "no record defines".to_owned(),
+                Some(row) if row.is_page => "is an extent page".to_owned(),
+                Some(row) if end > u64::from(row.raw_len) => {
+                    format!("has {} bytes, up to byte {end}", row.raw_len)
+                }
+                Some(row) if of_page && row.named == 0 => "no page counts on".to_owned(),
+                Some(row) if !of_page && row.checks == RowChecks::InPages => {
+                    "no page has the checksums of".to_owned()
+                }
+                Some(_) => continue,
+            };
+            fail!(Corrupt, "an extent names buffer {}: {fault}", id.0);
+        }
+        Ok(())
+    }
+
+    /// Refuses a page that says of its buffers what the table does not know them as.
+    pub fn check_page(&self, page: &PageImage) -> Result<()> {
+        for PageBuffer { id, stored_len, .. } in &page.buffers {
+            if self.rows(*id).get(id).is_some_and(|row| row.stored_len != *stored_len) {
+                let page = page.id.0;
+                fail!(
+                    Corrupt,
+                    "extent page {page} has other bytes of buffer {} than there are",
+                    id.0
+                );
+            }
+        }
+        self.check_extents(&page.extents, true)
+    }
+
+    /// How many extent pages name a buffer.
+    pub fn named(&self, id: BufferId) -> u32 {
+        self.rows(id).get(&id).map_or(0, |row| row.named)
     }
 
     /// Recovery: works on the row of a buffer.

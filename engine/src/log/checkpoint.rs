@@ -23,6 +23,9 @@ pub const BLOB_ENTRY_LEN: usize = 32;
 /// Bytes of a buffer entry before its definition.
 pub const BUFFER_ENTRY_LEN: usize = 8;
 
+/// No buffer is named by so many pages: there is room to count more.
+const NAMED_MAX: u32 = u32::MAX / 2;
+
 /// Flag of a blob entry: the map stands in pages.
 const PAGED: u16 = 1;
 /// Flag of a blob entry: its attributes follow.
@@ -275,6 +278,15 @@ impl<'a> PartitionView<'a> {
             Ok(at) if at >= PARTITION_HEADER_LEN && at <= bytes.len() && at.is_multiple_of(8) => at,
             _ => return Err(input.corrupt(format!("table_offset is {table_offset}"))),
         };
+        // Room is made for as many as there are said to be.
+        for (what, count, room, least) in [
+            ("blob_count", blob_count, table_offset - PARTITION_HEADER_LEN, BLOB_ENTRY_LEN),
+            ("buffer_count", buffer_count, bytes.len() - table_offset, BUFFER_ENTRY_LEN),
+        ] {
+            if count as usize > room / least {
+                return Err(input.corrupt(format!("{what} is {count}, in {room} bytes")));
+            }
+        }
         Ok(PartitionView { identity, crc, image: bytes, table_offset, blob_count, buffer_count })
     }
 
@@ -403,6 +415,9 @@ fn check_entry(entry: &BufferEntry) -> std::result::Result<(), String> {
     let id = entry.def.id.0;
     if entry.is_page && (entry.named > 0 || entry.def.checks.is_empty()) {
         return Err(format!("page {id} is named by pages, or has no checks"));
+    }
+    if entry.named > NAMED_MAX {
+        return Err(format!("{} pages name buffer {id}", entry.named));
     }
     Ok(())
 }

@@ -29,6 +29,9 @@ const _: () = assert!(CHECK_BLOCK.is_power_of_two());
 const _: () = assert!(EXTENT_LEN.is_multiple_of(8) && BUFFER_DEF_LEN.is_multiple_of(8));
 const _: () = assert!(PAGE_REF_LEN.is_multiple_of(8));
 
+/// More extents than a page of the largest buffer has.
+const PAGE_EXTENTS_END: usize = BUFFER_SIZE_MAX / EXTENT_LEN;
+
 /// What is wrong, in words. Decoders report it as damage, encoders as a defect of the engine.
 pub(super) type Fault = String;
 
@@ -291,7 +294,7 @@ pub(super) fn check_pages(
         if !within.contains(&page.start) {
             return Err(format!("the page at {} begins outside {within:?}", page.start));
         }
-        if page.page.is_some() != (page.extents > 0) {
+        if page.page.is_some() != (page.extents > 0) || page.extents as usize > PAGE_EXTENTS_END {
             return Err(format!("the page at {} with {} extents", page.start, page.extents));
         }
     }

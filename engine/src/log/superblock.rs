@@ -10,7 +10,9 @@ pub use super::places::{CHUNKS_MAX, Chunk, Cut, LogStart, RootRef};
 use super::supplement::{self, SUPPLEMENT_LEN};
 pub use super::supplement::{COMPAT_SUPPLEMENT, Previous};
 use crate::error::{Error, ErrorKind, Result, fail};
-use crate::limits::{BLOCK, CHECK_BLOCK, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, TIERS_MAX};
+use crate::limits::{
+    BLOCK, CHECK_BLOCK, EPOCH_MAX, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SEQ_END, TIERS_MAX,
+};
 use crate::types::{BatchSeq, Epoch, TierId, TierKind, Uuid};
 
 /// First bytes of a superblock.
@@ -305,8 +307,12 @@ impl Superblock {
         if capacity < segment_size || *capacity > DEVICE_OFFSET_END {
             return Err(format!("a capacity of {capacity}"));
         }
-        if self.epoch.0 == 0 || self.generation == 0 {
+        if !(1..=EPOCH_MAX).contains(&self.epoch.0) || !(1..SEQ_END).contains(&self.generation) {
             return Err(format!("epoch {}, generation {}", self.epoch.0, self.generation));
+        }
+        let seqs = [self.watermark, self.log_start.seq].into_iter();
+        if let Some(seq) = seqs.chain(cuts.iter().map(|cut| cut.seq)).find(|seq| seq.0 >= SEQ_END) {
+            return Err(format!("batch {} is beyond all there can be", seq.0));
         }
         if cuts.len() > CUTS_MAX {
             return Err(format!("{} cuts, {CUTS_MAX} at most", cuts.len()));

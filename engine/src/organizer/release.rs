@@ -1,6 +1,7 @@
 //! Releases extent pages that no blob refers to any more: reads each, for the buffers that it
 //! names, and has its end logged.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,11 +32,12 @@ pub async fn release_pages(core: Arc<Core>, exec: Rc<dyn Exec>) {
         }
         for some in pages.chunks(IN_FLIGHT) {
             let mut answers = Vec::with_capacity(some.len());
+            let mut asked = HashMap::new();
             for page in some {
-                answers.push((*page, ask(&core, &*exec, *page).await));
+                answers.push((*page, ask(&core, &*exec, *page, &mut asked).await));
             }
-            for (page, asked) in answers {
-                let released = match asked {
+            for (page, answer) in answers {
+                let released = match answer {
                     Ok(answer) => answer.await.unwrap_or_else(|_| Err(closed())),
                     Err(error) => Err(error),
                 };
@@ -59,10 +61,23 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the store closed before the release was logged")
 }
 
-/// Has the end of a page logged.
-async fn ask(core: &Core, exec: &dyn Exec, page: BufferId) -> Result<Receiver<Result<()>>> {
+/// Has the end of a page logged. `asked` are the names of those whose end is being logged.
+async fn ask(
+    core: &Core,
+    exec: &dyn Exec,
+    page: BufferId,
+    asked: &mut HashMap<BufferId, u32>,
+) -> Result<Receiver<Result<()>>> {
     core.check_poison()?;
     let names = names_of(core, exec, page).await?;
+    // The counts are those of the log, the names those of the page itself.
+    let taken = |name: &BufferId| asked.get(name).copied().unwrap_or(0);
+    if let Some(name) = names.iter().find(|name| core.table.named(**name) <= taken(name)) {
+        fail!(Corrupt, "it names buffer {}, which no page counts on", name.0);
+    }
+    for name in &names {
+        *asked.entry(*name).or_default() += 1;
+    }
     let (reply, answer) = oneshot();
     core.shards[0].push(Request::Release(ReleaseRequest { page, names, reply })).await;
     Ok(answer)

@@ -112,6 +112,7 @@ pub fn admit(core: &Core, buffer: &Buffer, start: u64, memory: &[u8]) -> Result<
         return Err(Error::new(ErrorKind::Corrupt, message));
     }
     let image = PageImage::decode(stored, core.settings.store, buffer.id)?;
+    core.table.check_page(&image)?;
     let page = Arc::new(Page::new(image));
     core.pages.insert(buffer.id, page.clone());
     Ok(page)

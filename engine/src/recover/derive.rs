@@ -9,21 +9,23 @@ use parking_lot::Mutex;
 use crate::error::{Result, fail};
 use crate::index::Index;
 use crate::index::entry::Entry;
-use crate::index::state::{Buffer, Checks, Map, PagedMap, Value};
+use crate::index::state::{Buffer, Map, PagedMap, Value};
 use crate::index::table::RowView;
-use crate::limits::PARTITIONS;
+use crate::limits::{BLOCK, PARTITIONS};
 use crate::log::record::SegmentKind;
 use crate::log::tail::LogTail;
-use crate::recover::Target;
 use crate::recover::replay::{Parts, Replay, StagedMap};
+use crate::recover::{Target, sound};
 use crate::tier::space::{SegmentState, Space, footprint};
-use crate::types::{BucketId, Place, SegmentId, TierId, TierSegment};
+use crate::types::{BucketId, BufferId, Place, SegmentId, TierId, TierSegment};
 
 /// What one thread has found in its partitions.
 struct Sums {
     /// By tier and segment.
     live_bytes: Vec<Vec<u64>>,
     buckets: BTreeMap<BucketId, BucketSums>,
+    /// Of the buffers that stand with their blobs, by partition of the table.
+    lone: Vec<Vec<BufferId>>,
 }
 
 #[derive(Default)]
@@ -42,6 +44,9 @@ pub(super) fn finish(
 ) -> Result<()> {
     target.buckets.raise_ids(replay.buckets_used);
     for (id, (name, options)) in &replay.buckets {
+        if let Some(other) = target.buckets.by_name(name) {
+            fail!(Corrupt, "buckets {} and {} have one name", other.id.0, id.0);
+        }
         target.buckets.insert(*id, name, *options);
     }
     let (runtime, lanes) = (target.runtime, target.runtime.lanes());
@@ -73,13 +78,19 @@ pub(super) fn finish(
         all_sums.lock().push(sums);
         Ok(())
     })?;
+    let all_sums = all_sums.into_inner();
+    runtime.in_parallel(lanes, &|lane| {
+        (lane..PARTITIONS)
+            .step_by(lanes)
+            .try_for_each(|shard| check_apart(target, &all_sums, shard))
+    })?;
     let mut buckets: BTreeMap<BucketId, BucketSums> = BTreeMap::new();
-    for sums in all_sums.into_inner() {
+    for sums in all_sums {
         target.space.restore_live(&sums.live_bytes);
         for (bucket, found) in sums.buckets {
             let sum = buckets.entry(bucket).or_default();
             sum.keys.extend(found.keys);
-            sum.bytes += found.bytes;
+            sum.bytes = sum.bytes.wrapping_add(found.bytes);
         }
     }
     for (bucket, found) in buckets {
@@ -89,14 +100,17 @@ pub(super) fn finish(
     let ahead = tail.ahead.map(|ahead| ahead.generation + 1);
     let next = in_log.chain(ahead).max().unwrap_or(1).max(replay.next_generation);
     target.space.raise_generation(next);
-    restore_segments(target.space, log_tier, &replay.segments, tail, kept);
-    Ok(())
+    restore_segments(target.space, log_tier, &replay.segments, tail, kept)
 }
 
 impl Sums {
     fn new(space: &Space) -> Sums {
         let segments = |tier: &crate::tier::space::Tier| vec![0; tier.segments().len()];
-        Sums { live_bytes: space.tiers().iter().map(segments).collect(), buckets: BTreeMap::new() }
+        Sums {
+            live_bytes: space.tiers().iter().map(segments).collect(),
+            buckets: BTreeMap::new(),
+            lone: vec![Vec::new(); PARTITIONS],
+        }
     }
 
     /// Makes the maps of a partition and adds up what its blobs hold.
@@ -122,6 +136,7 @@ impl Sums {
             for entry in stripe.iter() {
                 if let Some(lone) = entry.visible.lone() {
                     check_place(target.space, lone)?;
+                    self.lone[target.table.shard_of(lone.id)].push(lone.id);
                     self.count_live(target.space, lone);
                 }
                 let sums = self.buckets.entry(entry.bucket).or_default();
@@ -139,6 +154,20 @@ impl Sums {
     }
 }
 
+/// Refuses one lone buffer of two blobs, and one that maps or pages name: once it has become a part
+/// of a map, one would read the other's bytes.
+fn check_apart(target: &Target<'_>, all: &[Sums], shard: usize) -> Result<()> {
+    let mut ids: Vec<BufferId> = all.iter().flat_map(|sums| &sums.lone[shard]).copied().collect();
+    ids.sort_unstable();
+    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        fail!(Corrupt, "two blobs have buffer {} for themselves", pair[0].0);
+    }
+    match ids.iter().find(|id| target.table.get_location(**id).is_some()) {
+        Some(id) => fail!(Corrupt, "buffer {} is a blob's own, and others name it", id.0),
+        None => Ok(()),
+    }
+}
+
 /// Whether a blob has gone with its bucket, or with all others of it.
 fn is_gone(replay: &Replay<'_>, entry: &Entry) -> bool {
     let cleared = replay.cleared.get(&entry.bucket);
@@ -153,17 +182,13 @@ fn make_map(target: &Target<'_>, staged: StagedMap) -> Result<()> {
     }
     let value = match staged.parts {
         Parts::Extents(extents) => {
-            for extent in &extents {
-                let id = extent.buffer.0;
-                match target.table.get(extent.buffer) {
-                    Some(buffer) if buffer.checks != Checks::InPages => {}
-                    Some(_) => fail!(Corrupt, "no page has the checksums of buffer {id}"),
-                    None => fail!(Corrupt, "a blob names buffer {id}, which no record defines"),
-                }
-            }
+            target.table.check_extents(&extents, false)?;
             Value::Mapped(Arc::new(Map::new(extents, target.table)))
         }
         Parts::Pages(pages) => {
+            if pages.first().is_none_or(|first| first.start != 0) {
+                fail!(Corrupt, "the pages of a blob in bucket {} lack the first", staged.bucket.0);
+            }
             for id in pages.iter().filter_map(|part| part.page) {
                 if !target.table.is_page(id) {
                     fail!(Corrupt, "a blob names extent page {}, which no record defines", id.0);
@@ -179,14 +204,13 @@ fn make_map(target: &Target<'_>, staged: StagedMap) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a buffer that does not lie in a segment, behind its header.
 fn check_place(space: &Space, buffer: &Buffer) -> Result<()> {
     let inside = match buffer.location.place() {
-        Place::Device { tier, offset } => space.tiers().get(tier.index()).is_some_and(|tier| {
-            offset >= tier.segment_size
-                && offset
-                    .checked_add(u64::from(buffer.stored_len))
-                    .is_some_and(|end| end <= tier.capacity)
-        }),
+        Place::Device { tier, offset } => {
+            let at = sound::segment_of(space, tier, offset, buffer.stored_len);
+            at.is_some_and(|at| offset % space.tier(at.tier).segment_size >= BLOCK as u64)
+        }
         Place::Dram(_) => false,
     };
     if !inside {
@@ -207,10 +231,16 @@ fn restore_segments(
     known: &BTreeMap<TierSegment, (u32, SegmentKind)>,
     tail: &LogTail,
     kept: &BTreeSet<TierSegment>,
-) {
+) -> Result<()> {
     let mut log: BTreeSet<TierSegment> = tail.history.iter().map(|start| start.segment).collect();
     log.insert(tail.segment);
-    log.extend(tail.ahead.map(|ahead| TierSegment { tier: log_tier, segment: ahead.segment }));
+    let ahead = tail.ahead.map(|ahead| TierSegment { tier: log_tier, segment: ahead.segment });
+    if let Some(at) = ahead
+        && space.tier(at.tier).segment(at.segment).live_bytes() > 0
+    {
+        fail!(Corrupt, "the log goes on in segment {}, which is in use", at.segment.0);
+    }
+    log.extend(ahead);
     for tier in space.tiers() {
         for number in 1..tier.segments().len() {
             let at = TierSegment { tier: tier.id, segment: SegmentId(number as u32) };
@@ -229,4 +259,5 @@ fn restore_segments(
             space.restore(at, state, generation);
         }
     }
+    Ok(())
 }

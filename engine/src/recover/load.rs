@@ -9,18 +9,21 @@ use crate::io::buffer::AlignedBuf;
 use crate::limits::{BLOCK, PARTITIONS};
 use crate::log::checkpoint::{BlobMap, BufferEntry, PartitionIdentity, PartitionView};
 use crate::log::reader::read_persistently;
+use crate::log::record::BufferDef;
 use crate::log::root::{PartitionRef, Root};
 use crate::log::superblock::{Chunk, RootRef, Superblock};
 use crate::recover::Target;
-use crate::recover::replay::{Blob, Content, Replay, lone_of};
+use crate::recover::replay::{Blob, Content, Replay, load_buffer, lone_of};
+use crate::recover::sound::{self, Issued};
 use crate::shard::checkpoint::segment_of;
 use crate::tier::space::Space;
-use crate::types::{BatchSeq, BucketId, Place, TierSegment};
+use crate::types::{BatchSeq, BucketId, Epoch, Place, TierSegment};
 
 /// What the root says, and where the images are.
 pub(super) fn root<'a>(
     target: &Target<'a>,
     superblock: &Superblock,
+    newest: Epoch,
 ) -> Result<(Replay<'a>, Vec<PartitionRef>)> {
     let empty = PartitionRef { cut: BatchSeq(0), len: 0, crc: 0, chunks: Vec::new() };
     let mut replay = Replay::new(target, vec![empty; PARTITIONS]);
@@ -33,6 +36,8 @@ pub(super) fn root<'a>(
         let count = root.partitions.len();
         fail!(Format, "a checkpoint of {count} partitions, this version has {PARTITIONS}");
     }
+    sound::check_root(&root, superblock, newest)?;
+    replay.issued = Some(Issued::below(&root));
     replay.kept = segments_named(target.space, &root, root_ref)?;
     replay.root_seq = root.seq;
     replay.next_generation = root.next_generation;
@@ -64,28 +69,45 @@ pub(super) fn partition(
         fail!(Corrupt, "partition {number} of the checkpoint is not the one that the root names");
     }
     target.index.reserve(number, view.blob_count() as usize);
+    let check_buffer = |def: &BufferDef| {
+        let issued = replay.issued.as_ref();
+        issued.map_or(Ok(()), |issued| issued.check_buffer(def.id))
+    };
     for blob in view.blobs() {
         let blob = blob?;
+        replay.issued.iter().try_for_each(|issued| issued.check_version(blob.version))?;
         let hash = target.index.hash(blob.bucket, blob.key);
         if Index::partition(hash) != number {
             fail!(Corrupt, "a blob of another partition stands in partition {number}");
         }
         let value = match blob.map {
             BlobMap::Paged(pages) => Content::Paged(pages),
-            BlobMap::Inline { extents, buffers } => match lone_of(&extents, &buffers, blob.len) {
-                Some(lone) => Content::Lone(lone),
-                None => {
-                    buffers.iter().for_each(|def| target.table.load(from_record(def)));
-                    Content::of(extents)
+            BlobMap::Inline { extents, buffers } => {
+                buffers.iter().try_for_each(check_buffer)?;
+                match lone_of(&extents, &buffers, blob.len) {
+                    Some(lone) => Content::Lone(lone),
+                    None => {
+                        buffers.iter().try_for_each(|def| load_buffer(target.table, def))?;
+                        Content::of(extents)
+                    }
                 }
-            },
+            }
         };
         let (version, len, attributes) = (blob.version, blob.len, replay.share(&blob.attributes));
-        replay.put(hash, blob.bucket, blob.key, Blob { version, len, value, attributes });
+        let blob_of = Blob { version, len, value, attributes };
+        if replay.put(hash, blob.bucket, blob.key, blob_of) {
+            fail!(Corrupt, "a blob of bucket {} stands twice in partition {number}", blob.bucket.0);
+        }
     }
     for entry in view.buffers() {
         let BufferEntry { def, named, is_page } = entry?;
-        target.table.load_row(RowView { buffer: &from_record(&def), named, is_page });
+        check_buffer(&def)?;
+        if target.table.shard_of(def.id) != number {
+            fail!(Corrupt, "buffer {} of another partition stands in partition {number}", def.id.0);
+        }
+        if !target.table.load_row(RowView { buffer: &from_record(&def), named, is_page }) {
+            fail!(Corrupt, "buffer {} stands twice in the checkpoint", def.id.0);
+        }
     }
     Ok(())
 }
@@ -105,6 +127,8 @@ pub(super) fn read_root(
 
 /// Bytes that lie in chunks.
 fn read_chunks(target: &Target<'_>, chunks: &[Chunk], len: u64) -> Result<Vec<u8>> {
+    // Before anything is made as large as they say.
+    sound::check_chunks(target.space, chunks)?;
     let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
     for chunk in chunks {
         let Place::Device { tier, offset } = chunk.location.place() else {

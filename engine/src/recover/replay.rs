@@ -27,6 +27,7 @@ use crate::log::root::PartitionRef;
 use crate::log::scan::Landing;
 use crate::plant::{Plant, planted};
 use crate::recover::Target;
+use crate::recover::sound::Issued;
 use crate::types::{BatchSeq, BucketId, BufferId, Location, TierSegment, Version};
 
 /// Records that are worth more than one thread.
@@ -102,6 +103,8 @@ pub(super) struct Replay<'a> {
     pub cleared: BTreeMap<BucketId, Version>,
     pub segments: BTreeMap<TierSegment, (u32, SegmentKind)>,
     pub next_generation: u32,
+    /// What the checkpoint can name, if there is one.
+    pub issued: Option<Issued>,
 }
 
 impl<'a> Replay<'a> {
@@ -119,15 +122,17 @@ impl<'a> Replay<'a> {
             cleared: BTreeMap::new(),
             segments: BTreeMap::new(),
             next_generation: 1,
+            issued: None,
         }
     }
 
     // ---- blobs ----------------------------------------------------------------------------
 
-    /// The new state of a blob.
-    pub fn put(&self, hash: u64, bucket: BucketId, key: &[u8], blob: Blob) {
+    /// The new state of a blob. Whether it had one.
+    pub fn put(&self, hash: u64, bucket: BucketId, key: &[u8], blob: Blob) -> bool {
         let mut stripe = self.index.lock(hash);
         let entry = self.index.get_or_insert(&mut stripe, hash, bucket, key);
+        let was_there = entry.visible.exists();
         let mut maps = self.maps[Index::partition(hash)].lock();
         if let Ok(old) = maps.find_entry(hash, |map| map.is(hash, bucket, key)) {
             old.remove();
@@ -144,6 +149,7 @@ impl<'a> Replay<'a> {
         }
         let Blob { version, len, attributes, .. } = blob;
         entry.load(BlobState { version, len, value, attributes }, self.table);
+        was_there
     }
 
     fn remove(&self, hash: u64, bucket: BucketId, key: &[u8], version: Version) {
@@ -196,7 +202,7 @@ impl<'a> Replay<'a> {
     pub fn apply_all(&mut self, runtime: &Runtime, batches: &[BatchView]) -> Result<()> {
         for batch in batches {
             for record in batch.records() {
-                self.apply_to_tables(batch.identity.seq, record);
+                self.apply_to_tables(batch.identity.seq, record)?;
             }
         }
         let records: usize = batches.iter().map(|batch| batch.records().len()).sum();
@@ -234,12 +240,13 @@ impl<'a> Replay<'a> {
         seq > cut || (seq == cut && planted(Plant::CutAppliedTwice))
     }
 
-    fn define(&self, lane: Lane, seq: BatchSeq, buffers: &[BufferDef]) {
+    fn define(&self, lane: Lane, seq: BatchSeq, buffers: &[BufferDef]) -> Result<()> {
         for def in buffers {
             if self.concerns_buffer(lane, seq, def.id) {
-                self.table.load(from_record(def));
+                load_buffer(self.table, def)?;
             }
         }
+        Ok(())
     }
 
     fn apply(&self, lane: Lane, seq: BatchSeq, record: &Record) -> Result<()> {
@@ -249,7 +256,7 @@ impl<'a> Replay<'a> {
                 // will define it.
                 let lone = lone_of(extents, buffers, *len);
                 if lone.is_none() {
-                    self.define(lane, seq, buffers);
+                    self.define(lane, seq, buffers)?;
                 }
                 if let Some(hash) = self.concerns(lane, seq, *bucket, key) {
                     let value = lone.map_or_else(|| Content::of(extents.clone()), Content::Lone);
@@ -259,7 +266,7 @@ impl<'a> Replay<'a> {
                 }
             }
             Record::Splice { bucket, key, base, version, len, cut, extents, buffers } => {
-                self.define(lane, seq, buffers);
+                self.define(lane, seq, buffers)?;
                 if let Some(hash) = self.concerns(lane, seq, *bucket, key) {
                     let (old, attributes) = self.base_of(seq, *base, hash, *bucket, key)?;
                     let (mut old, version, len) = (old.extents(seq)?, *version, *len);
@@ -293,20 +300,25 @@ impl<'a> Replay<'a> {
             | Record::SegmentFree { .. }
             | Record::Marker => {}
             Record::Page { page, names, buffers, .. } => {
-                self.define(lane, seq, buffers);
-                if self.concerns_buffer(lane, seq, *page) {
-                    self.table.load_page(*page);
+                self.define(lane, seq, buffers)?;
+                if self.concerns_buffer(lane, seq, *page) && !self.table.load_page(*page) {
+                    fail!(
+                        Corrupt,
+                        "batch {}: buffer {} cannot become an extent page",
+                        seq.0,
+                        page.0
+                    );
                 }
                 self.count_names(lane, seq, *page, names, true)?;
             }
             Record::Release { page, names } => {
-                if self.concerns_buffer(lane, seq, *page) {
-                    self.table.unload(*page);
+                if self.concerns_buffer(lane, seq, *page) && !self.table.unload(*page) {
+                    fail!(Corrupt, "batch {} releases {}, which is no extent page", seq.0, page.0);
                 }
                 self.count_names(lane, seq, *page, names, false)?;
             }
             Record::Share { bucket, key, buffers } => {
-                self.define(lane, seq, buffers);
+                self.define(lane, seq, buffers)?;
                 if let Some(hash) = self.concerns(lane, seq, *bucket, key) {
                     self.hand_over_lone(hash, *bucket, key, buffers);
                 }
@@ -386,12 +398,14 @@ impl<'a> Replay<'a> {
     }
 
     /// What a record changes apart from blobs and buffers.
-    fn apply_to_tables(&mut self, seq: BatchSeq, record: &Record) {
+    fn apply_to_tables(&mut self, seq: BatchSeq, record: &Record) -> Result<()> {
         match record {
             Record::BucketCreate { bucket, name, options } => {
                 self.buckets_used = self.buckets_used.max(*bucket);
-                if seq > self.root_seq {
-                    self.buckets.insert(*bucket, (name.clone(), *options));
+                if seq > self.root_seq
+                    && self.buckets.insert(*bucket, (name.clone(), *options)).is_some()
+                {
+                    fail!(Corrupt, "batch {} makes bucket {}, which there is", seq.0, bucket.0);
                 }
             }
             Record::BucketChange { bucket, name, options } if seq > self.root_seq => {
@@ -417,6 +431,7 @@ impl<'a> Replay<'a> {
             }
             _ => {}
         }
+        Ok(())
     }
 
     // ---- buffers --------------------------------------------------------------------------
@@ -491,6 +506,14 @@ impl<'a> Replay<'a> {
             }
         }
     }
+}
+
+/// Puts a buffer into the table, or gives it its new place.
+pub(super) fn load_buffer(table: &BufferTable, def: &BufferDef) -> Result<()> {
+    if !table.load(from_record(def)) {
+        fail!(Corrupt, "buffer {} is defined again, as other bytes", def.id.0);
+    }
+    Ok(())
 }
 
 impl Content {

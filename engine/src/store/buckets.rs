@@ -74,7 +74,7 @@ impl Store {
         }
         let making = core.buckets.begin_making(name.as_bytes()).await;
         self.refuse_taken(name)?;
-        let bucket = core.buckets.take_id();
+        let bucket = core.buckets.take_id()?;
         let record = Record::BucketCreate { bucket, name: name.as_bytes().into(), options };
         self.log_bucket(record, None).await?;
         drop(making);

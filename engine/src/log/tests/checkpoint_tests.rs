@@ -47,7 +47,7 @@ fn buffer_entry(random: &mut Random, id: u64) -> BufferEntry {
         0 => BufferEntry { def, named: 0, is_page: true },
         1 => {
             let def = BufferDef { checks: Vec::new(), ..def };
-            BufferEntry { def, named: 1 + random.u32() / 2, is_page: false }
+            BufferEntry { def, named: 1 + random.u32() / 4, is_page: false }
         }
         _ => BufferEntry { def, named: random.below(3) as u32, is_page: false },
     }

@@ -119,7 +119,7 @@ impl Random {
                 0 => PageRef { start, page: None, extents: 0 },
                 _ => {
                     let page = Some(BufferId(1 + self.below(1 << 60)));
-                    PageRef { start, page, extents: 1 + self.u32() / 2 }
+                    PageRef { start, page, extents: 1 + self.below(43_690) as u32 }
                 }
             }
         });
@@ -348,11 +348,11 @@ impl Random {
             hash_seed: self.next(),
             epoch: Epoch(epoch),
             generation: 1 + self.below(1 << 60),
-            watermark: BatchSeq(self.next()),
+            watermark: BatchSeq(self.below(1 << 60)),
             clean: self.below(2) == 0,
             log_start: self.log_start(),
             cuts: (1..=cut_count)
-                .map(|epoch| Cut { epoch: Epoch(epoch), seq: BatchSeq(self.next()) })
+                .map(|epoch| Cut { epoch: Epoch(epoch), seq: BatchSeq(self.below(1 << 60)) })
                 .collect(),
             checkpoint: (!root.chunks.is_empty()).then_some(root),
             previous,
