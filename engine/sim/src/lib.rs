@@ -5,11 +5,12 @@
 //! (what must be there), [`onlooker`] (reads beside changes), [`life`] (one opening of the store),
 //! [`moments`] (when the power fails), [`copies`] (crashed and damaged copies of its devices), [`run`]
 //! (one seed, whole). Beside them [`small`]: a store that has seen everything, for
-//! damage of every bit of it.
+//! damage of every bit of it, with the [`verdict`] on what it shows then; [`fuzz`]: what a fuzzer runs.
 
 pub mod caller;
 pub mod calls;
 pub mod copies;
+pub mod fuzz;
 pub mod life;
 pub mod moments;
 pub mod onlooker;
@@ -20,3 +21,4 @@ pub mod oracle;
 pub mod rng;
 pub mod run;
 pub mod small;
+pub mod verdict;
