@@ -275,6 +275,15 @@ impl<'a> PartitionView<'a> {
             Ok(at) if at >= PARTITION_HEADER_LEN && at <= bytes.len() && at.is_multiple_of(8) => at,
             _ => return Err(input.corrupt(format!("table_offset is {table_offset}"))),
         };
+        // Room is made for as many as there are said to be.
+        for (what, count, room, least) in [
+            ("blob_count", blob_count, table_offset - PARTITION_HEADER_LEN, BLOB_ENTRY_LEN),
+            ("buffer_count", buffer_count, bytes.len() - table_offset, BUFFER_ENTRY_LEN),
+        ] {
+            if count as usize > room / least {
+                return Err(input.corrupt(format!("{what} is {count}, in {room} bytes")));
+            }
+        }
         Ok(PartitionView { identity, crc, image: bytes, table_offset, blob_count, buffer_count })
     }
 

@@ -46,6 +46,9 @@ fn image(bytes: &[u8]) {
         assert!(!as_it_is);
         return;
     };
+    // A reader makes room for them before it looks at one.
+    assert!(view.blob_count() as usize <= bytes.len());
+    assert!(view.buffer_count() as usize <= bytes.len());
     let other = PartitionIdentity { partition: !identity.partition, ..identity };
     assert!(PartitionView::decode(&bytes, &other).is_err());
     let Ok(blobs) = view.blobs().collect::<Result<Vec<_>>>() else { return };
