@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Every check that a change must pass. Prints each stage's closing lines and its seconds; a failed
-# stage prints all it said. `--full` runs the behaviour tests once more, in release.
+# stage prints all it said. `--full` runs the behaviour tests once more, in release, and what takes
+# long: ISOTHERM_FUZZ_SECONDS (600) are for each of the fuzzer's targets.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,18 +11,28 @@ full=false
 logs=${CARGO_TARGET_DIR:-target}/test-logs
 mkdir -p "$logs"
 failed=()
+not_run=()
 summary=()
 
-# stage NAME COMMAND...: runs it, notes the time, goes on after a failure.
+# stage NAME COMMAND...: runs it, notes the time, goes on after a failure. A command that ends with 77
+# lacks a tool, and has said which.
 stage() {
     local name=$1 log="$logs/$1.log" start=$SECONDS state=ok
     shift
     echo "== $name: $*"
-    if ! "$@" >"$log" 2>&1; then
-        state=FAILED
-        failed+=("$name")
-        cat "$log"
-    fi
+    "$@" >"$log" 2>&1
+    case $? in
+        0) ;;
+        77)
+            state='NOT RUN'
+            not_run+=("$name")
+            ;;
+        *)
+            state=FAILED
+            failed+=("$name")
+            cat "$log"
+            ;;
+    esac
     closing_lines "$log"
     summary+=("$(printf '%-20s %5d s  %s' "$name" $((SECONDS - start)) "$state")")
 }
@@ -59,6 +70,12 @@ compare=(--manifest-path benches/compare/Cargo.toml --target-dir "${CARGO_TARGET
 $full && stage compare-format cargo fmt --manifest-path benches/compare/Cargo.toml --check
 $full && stage compare-clippy cargo clippy --release "${compare[@]}" --all-targets -- -D warnings
 $full && stage compare cargo test --release "${compare[@]}"
+$full && stage loom env RUSTFLAGS='--cfg loom' LOOM_MAX_PREEMPTIONS=3 \
+    cargo test --release --target-dir "${CARGO_TARGET_DIR:-target}/loom" \
+    --package isotherm --no-default-features --lib loom_
+# These two need a nightly toolchain.
+$full && stage miri scripts/miri.sh
+$full && stage fuzz scripts/fuzz.sh
 # The Python package against the library of the debug build.
 stage library env CARGO_PROFILE=dev scripts/library.sh build
 stage python env ISOTHERM_LIBRARY="${CARGO_TARGET_DIR:-target}/debug/libisotherm.so" \
@@ -71,6 +88,9 @@ echo
 echo "== Seconds per stage"
 printf '%s\n' "${summary[@]}"
 printf '%-20s %5d s\n' total "$SECONDS"
+if [ ${#not_run[@]} -gt 0 ]; then
+    echo "NOT RUN, for lack of a tool: ${not_run[*]}"
+fi
 if [ ${#failed[@]} -gt 0 ]; then
     echo "FAILED: ${failed[*]}"
     exit 1

@@ -26,6 +26,7 @@ pub mod recover;
 pub mod shard;
 pub mod stats;
 pub mod store;
+mod sync;
 #[cfg(test)]
 mod testing;
 pub mod tier;

@@ -7,11 +7,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
-
 use crate::io::Doorbell;
 use crate::io::wait::WaitList;
-use crate::limits::MAILBOX_LEN_MAX;
+use crate::limits;
+use crate::sync::Mutex;
+
+/// In loom one request fills it.
+const MAILBOX_LEN_MAX: usize = if cfg!(loom) { 1 } else { limits::MAILBOX_LEN_MAX };
 
 /// The queue of one shard.
 pub struct Mailbox<T> {
@@ -157,7 +159,7 @@ impl<T> Mailbox<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -202,5 +204,58 @@ mod tests {
         assert!(!mailbox.may_sleep(100), "the urgent one is still there");
         mailbox.drain(2, &mut taken);
         assert!(mailbox.may_sleep(1));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::future::block_on;
+    use loom::thread;
+
+    use super::*;
+
+    /// A ring that sleeps until its bell is rung.
+    struct Ring(loom::sync::Notify);
+
+    impl Doorbell for Ring {
+        fn ring(&self) {
+            self.0.notify();
+        }
+    }
+
+    #[test]
+    fn loom_a_shard_that_sleeps_when_it_may_gets_every_request() {
+        loom::model(|| {
+            let mailbox = Arc::new(Mailbox::default());
+            let ring = Arc::new(Ring(loom::sync::Notify::new()));
+            mailbox.connect(ring.clone());
+            let callers = [1, 2].map(|request| {
+                let mailbox = mailbox.clone();
+                thread::spawn(move || block_on(mailbox.push(request)))
+            });
+            let mut served = Vec::new();
+            while served.len() < 2 {
+                mailbox.drain(1, &mut served);
+                if served.len() < 2 && mailbox.may_sleep(1) {
+                    ring.0.wait();
+                }
+            }
+            served.sort_unstable();
+            assert_eq!(served, [1, 2]);
+            callers.into_iter().for_each(|caller| assert!(caller.join().is_ok()));
+        });
+    }
+
+    #[test]
+    fn loom_callers_who_wait_for_room_are_let_go_when_the_shard_ends() {
+        loom::model(|| {
+            let mailbox = Arc::new(Mailbox::default());
+            assert_eq!(mailbox.try_push(1), Ok(()));
+            let waiting = mailbox.clone();
+            let caller = thread::spawn(move || block_on(waiting.push(2)));
+            mailbox.close();
+            assert!(caller.join().is_ok());
+            assert!(mailbox.is_empty());
+        });
     }
 }

@@ -274,6 +274,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes too many steps for Miri")]
     fn handles_are_bounded_and_closing_one_makes_room() {
         let table = Table::new();
         let handles: Vec<Handle> =
@@ -295,7 +296,7 @@ mod tests {
         }
         let alive = AtomicUsize::new(0);
         let table = Table::new();
-        for _ in 0..200 {
+        for _ in 0..if cfg!(miri) { 3 } else { 200 } {
             alive.fetch_add(1, Ordering::SeqCst);
             let handle = table.insert(CAT, 0, Counted(&alive)).unwrap();
             thread::scope(|scope| {

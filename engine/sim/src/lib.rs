@@ -5,13 +5,15 @@
 //! (what must be there), [`onlooker`] (reads beside changes), [`life`] (one opening of the store),
 //! [`moments`] (when the power fails), [`copies`] (crashed and damaged copies of its devices), [`run`]
 //! (one seed, whole). Beside them [`small`]: a store that has seen everything, for
-//! damage of every bit of it; [`forge`] (what it has on its devices, changed, with checksums that are
-//! right) and [`trial`] (such a store is opened, judged and used).
+//! damage of every bit of it, with the [`verdict`] on what it shows then; [`forge`] (what it has on its
+//! devices, changed, with checksums that are right) and [`trial`] (such a store is opened, judged and
+//! used); [`fuzz`]: what a fuzzer runs.
 
 pub mod caller;
 pub mod calls;
 pub mod copies;
 pub mod forge;
+pub mod fuzz;
 pub mod life;
 pub mod moments;
 pub mod onlooker;
@@ -23,3 +25,4 @@ pub mod rng;
 pub mod run;
 pub mod small;
 pub mod trial;
+pub mod verdict;

@@ -13,8 +13,8 @@ use isotherm::io::sim::SimWorld;
 use isotherm::io::sim_device::SimDevice;
 use isotherm::io::sim_disk::{Disk, Fate};
 use isotherm::log::record::{Record, RecordKind};
-use isotherm::log::scan::{LogExpect, scan};
-use isotherm::log::superblock::{SUPERBLOCK_LEN, SUPERBLOCK_SLOTS, Superblock};
+use isotherm::log::scan::{LogExpect, Scan, scan};
+use isotherm::log::superblock::{LogStart, SUPERBLOCK_LEN, SUPERBLOCK_SLOTS, Superblock};
 use isotherm::types::Uuid;
 use isotherm::{
     AttributeChanges, Bucket, BucketOptions, Durability, Error, ErrorKind, PutOptions, Result,
@@ -219,6 +219,19 @@ fn kinds_in(world: &Arc<SimWorld>, disk: &Disk, len: u64) -> Result<BTreeSet<u16
         bytes
     });
     let superblock = Superblock::newest(slots.each_ref().map(Vec::as_slice))?;
+    let log = log_of(world, &superblock, superblock.log_start, disk, len)?;
+    let records = log.batches.iter().flat_map(|batch| batch.records());
+    Ok(records.map(|record| record.kind()).map(|kind: RecordKind| kind as u16).collect())
+}
+
+/// The log from `start` on, as a recovery would read it that goes by this superblock.
+pub(crate) fn log_of(
+    world: &Arc<SimWorld>,
+    superblock: &Superblock,
+    start: LogStart,
+    disk: &Disk,
+    len: u64,
+) -> Result<Scan> {
     let expect = LogExpect {
         store: superblock.store,
         device_uuid: superblock.device,
@@ -228,9 +241,7 @@ fn kinds_in(world: &Arc<SimWorld>, disk: &Disk, len: u64) -> Result<BTreeSet<u16
         clean: superblock.clean,
     };
     let device = SimDevice::over(world.clone(), 9, len, disk.clone());
-    let log = scan(&*device, superblock.log_start, &expect)?;
-    let records = log.batches.iter().flat_map(|batch| batch.records());
-    Ok(records.map(|record| record.kind()).map(|kind: RecordKind| kind as u16).collect())
+    scan(&*device, start, &expect)
 }
 
 fn bytes(seed: u64, len: usize) -> Vec<u8> {

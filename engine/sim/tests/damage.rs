@@ -8,27 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use isotherm::ErrorKind;
 use isotherm::io::sim_disk::{Disk, SECTOR};
 use isotherm_sim::rng::Rng;
-use isotherm_sim::small::{Blob, Shown, Small, capacities, make, show};
-
-/// What came of one damage.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Verdict {
-    /// Everything was there.
-    Right,
-    /// Some blobs answered with an error, the others were right.
-    SomeRefused,
-    /// The store did not open.
-    StoreRefused,
-    /// A blob was not there, and nobody said so.
-    Missing,
-    /// A blob was another.
-    Wrong,
-    /// The engine panicked.
-    Panicked,
-}
+use isotherm_sim::small::{Blob, Small, capacities, make, show};
+use isotherm_sim::verdict::{Judgement, Verdict, judge};
 
 struct Bench {
     blobs: BTreeSet<Blob>,
@@ -50,56 +33,17 @@ impl Bench {
     fn try_one(&mut self, kind: &str, disks: &[Disk], place: impl std::fmt::Debug) {
         let lens = self.lens.clone();
         let shown = catch_unwind(AssertUnwindSafe(|| show(disks, &lens)));
-        let (verdict, told) = match shown {
-            Err(panic) => (Verdict::Panicked, isotherm_sim::run::message_of(&panic)),
-            Ok(shown) => self.judge(shown),
+        let Judgement { verdict, told, refused } = match shown {
+            Err(panic) => {
+                let told = isotherm_sim::run::message_of(&panic);
+                Judgement { told, ..Judgement::of(Verdict::Panicked) }
+            }
+            Ok(shown) => judge(&self.blobs, shown),
         };
+        self.lost_max = self.lost_max.max(refused);
         *self.table.entry((kind.to_owned(), verdict)).or_default() += 1;
         if verdict >= Verdict::Missing && self.bad.len() < 20 {
             self.bad.push(format!("{kind} at {place:?}: {verdict:?}: {told}"));
-        }
-    }
-
-    fn judge(&mut self, shown: Shown) -> (Verdict, String) {
-        let found = match shown {
-            Shown::Refused(error) | Shown::Unlisted(error) => {
-                assert_ne!(error.kind(), ErrorKind::NotFound);
-                return (Verdict::StoreRefused, String::new());
-            }
-            Shown::Blobs(found) => found,
-        };
-        let mut names: BTreeSet<(String, Vec<u8>)> = BTreeSet::new();
-        let mut refused = 0;
-        for blob in found {
-            match blob {
-                Ok(blob) if self.blobs.contains(&blob) => {
-                    names.insert((blob.bucket, blob.key));
-                }
-                Ok(blob) => {
-                    let name = String::from_utf8_lossy(&blob.key).into_owned();
-                    return (
-                        Verdict::Wrong,
-                        format!("{name}: {} {}", blob.value.len(), blob.marks),
-                    );
-                }
-                Err((bucket, key, error)) if error.kind() == ErrorKind::NotFound => {
-                    return (Verdict::Missing, format!("{bucket} {key:?}: {error}"));
-                }
-                Err((bucket, key, _)) => {
-                    refused += 1;
-                    names.insert((bucket, key));
-                }
-            }
-        }
-        let lacks = self.blobs.iter().find(|b| !names.contains(&(b.bucket.clone(), b.key.clone())));
-        if let Some(blob) = lacks {
-            let name = String::from_utf8_lossy(&blob.key).into_owned();
-            return (Verdict::Missing, format!("{} {name} is not listed", blob.bucket));
-        }
-        self.lost_max = self.lost_max.max(refused);
-        match refused {
-            0 => (Verdict::Right, String::new()),
-            _ => (Verdict::SomeRefused, String::new()),
         }
     }
 

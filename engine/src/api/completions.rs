@@ -5,12 +5,11 @@
 //! Where nobody waits, that look is one load.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use parking_lot::Mutex;
+use std::sync::atomic::Ordering;
 
 use crate::api::operation::Completion;
 use crate::io::wait::{Ticket, WaitList};
+use crate::sync::{AtomicUsize, Mutex};
 
 /// See the module.
 #[derive(Default)]
@@ -147,7 +146,7 @@ impl Drop for Waiter<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::pin::{Pin, pin};
     use std::sync::Arc;
@@ -247,5 +246,52 @@ mod tests {
         assert!(completions.inner.lock().wanted.is_empty());
         end(&completions, 1);
         assert_eq!(completions.take(1, &mut taken), 1);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use loom::future::block_on;
+    use loom::thread;
+
+    use super::*;
+    use crate::api::operation::{Done, OpId, OpMemory};
+
+    #[test]
+    fn loom_two_who_wait_for_one_each_both_get_one() {
+        loom::model(|| {
+            let completions = Arc::new(Completions::default());
+            (0..2).for_each(|_| completions.begin());
+            let taker = completions.clone();
+            let waiter = thread::spawn(move || block_on(taker.wait(1, 1, &mut Vec::new())));
+            let ender = completions.clone();
+            let shard = thread::spawn(move || {
+                for id in 0..2 {
+                    let (result, memory) = (Ok(Done::default()), OpMemory::None);
+                    ender.end(Completion { id: OpId(id), user_data: id, result, memory });
+                    ender.wake();
+                }
+            });
+            assert_eq!(block_on(completions.wait(1, 1, &mut Vec::new())), 1);
+            assert!(matches!(waiter.join(), Ok(1)));
+            assert!(shard.join().is_ok());
+        });
+    }
+
+    #[test]
+    fn loom_who_waits_for_more_than_will_come_is_not_left_waiting() {
+        loom::model(|| {
+            let completions = Arc::new(Completions::default());
+            completions.begin();
+            let ender = completions.clone();
+            let shard = thread::spawn(move || {
+                ender.end_elsewhere();
+                ender.wake();
+            });
+            assert_eq!(block_on(completions.wait(9, 9, &mut Vec::new())), 0);
+            assert!(shard.join().is_ok());
+        });
     }
 }

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 enum Cell<T> {
     Empty,
@@ -185,7 +185,7 @@ pub async fn first(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
     .await;
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -215,5 +215,71 @@ mod tests {
         list.wake_all();
         assert!(poll_once(&mut ticket).is_ready());
         assert!(poll_once(&mut list.ticket()).is_pending());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::future::block_on;
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::AtomicBool;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn loom_a_value_or_the_end_of_its_sender_reaches_whoever_waits() {
+        loom::model(|| {
+            let (sender, receiver) = oneshot();
+            let (other, abandoned) = oneshot::<u8>();
+            let thread = thread::spawn(move || {
+                sender.send(7);
+                drop(other);
+            });
+            assert_eq!(block_on(receiver), Ok(7));
+            assert_eq!(block_on(abandoned), Err(Abandoned));
+            let _ = thread.join();
+        });
+    }
+
+    #[test]
+    fn loom_every_wake_up_that_is_owed_is_given_by_somebody() {
+        loom::model(|| {
+            let wakes = Arc::<Wakes>::default();
+            let (first_sender, first) = oneshot();
+            let (second_sender, second) = oneshot();
+            let waiter = thread::spawn(move || assert_eq!(block_on(first), Ok(1)));
+            let shard = thread::spawn(move || {
+                first_sender.send_with(1, &wakes);
+                second_sender.send_with(2, &wakes);
+                while wakes.wake(1) {}
+            });
+            assert_eq!(block_on(second), Ok(2));
+            let _ = (waiter.join(), shard.join());
+        });
+    }
+
+    #[test]
+    fn loom_no_wake_between_look_and_wait_is_lost() {
+        loom::model(|| {
+            let shared = Arc::new((WaitList::default(), AtomicBool::new(false)));
+            let threads = [0, 1].map(|_| {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    block_on(async {
+                        loop {
+                            let ticket = shared.0.ticket();
+                            if shared.1.load(Ordering::Acquire) {
+                                return;
+                            }
+                            ticket.await;
+                        }
+                    });
+                })
+            });
+            shared.1.store(true, Ordering::Release);
+            shared.0.wake_all();
+            threads.into_iter().for_each(|thread| assert!(thread.join().is_ok()));
+        });
     }
 }

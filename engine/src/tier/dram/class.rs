@@ -130,6 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes too many steps for Miri")]
     fn every_length_gets_the_smallest_class_that_holds_it() {
         for len in (1..=CHUNK).step_by(37).chain([CHUNK]) {
             let class = Class::holding(len).unwrap();

@@ -3,13 +3,12 @@
 //! An optimistic reader copies a slot that may be reused meanwhile, and discards the copy then.
 //! For that to be defined, neither side may be a plain `memcpy`: short copies here are relaxed
 //! atomic words; long ones are assembly, which the memory model sees as such words in some order.
+//! On other processors, and in Miri, which cannot look into assembly, all copies are words.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Above this, stores bypass the cache: 1.6-2.4x faster into memory that is not read soon.
-const NON_TEMPORAL_MIN: usize = 64 << 10;
-/// Below this, a string move's start-up costs more than a loop of words.
-const STRING_MIN: usize = 256;
+/// Below this, the start-up of a copy that is assembly costs more than a loop of words.
+const LONG_MIN: usize = 256;
 
 /// Stores `bytes` at `to`. On return non-temporal stores are fenced, so any release orders them.
 ///
@@ -19,13 +18,12 @@ const STRING_MIN: usize = 256;
 /// [`load`].
 #[inline]
 pub(super) unsafe fn store(to: *mut u8, bytes: &[u8]) {
-    match bytes.len() {
-        // SAFETY: the caller's contract is that of each of the three.
-        0..STRING_MIN => unsafe { store_words(to, bytes) },
+    if bytes.len() < LONG_MIN {
+        // SAFETY: the caller's contract is that of both.
+        unsafe { store_words(to, bytes) }
+    } else {
         // SAFETY: as above.
-        STRING_MIN..NON_TEMPORAL_MIN => unsafe { string_move(to, bytes.as_ptr(), bytes.len()) },
-        // SAFETY: as above.
-        _ => unsafe { store_non_temporal(to, bytes) },
+        unsafe { long::store(to, bytes) }
     }
 }
 
@@ -37,12 +35,12 @@ pub(super) unsafe fn store(to: *mut u8, bytes: &[u8]) {
 /// meanwhile only by atomic words or by [`store`].
 #[inline]
 pub(super) unsafe fn load(from: *const u8, dst: &mut [u8]) {
-    if dst.len() < STRING_MIN {
-        // SAFETY: the caller's contract.
+    if dst.len() < LONG_MIN {
+        // SAFETY: the caller's contract is that of both.
         unsafe { load_words(from, dst) }
     } else {
-        // SAFETY: the caller's contract; `dst` is exclusively borrowed.
-        unsafe { string_move(dst.as_mut_ptr(), from, dst.len()) }
+        // SAFETY: as above.
+        unsafe { long::load(from, dst) }
     }
 }
 
@@ -122,80 +120,90 @@ unsafe fn load_words(from: *const u8, dst: &mut [u8]) {
     }
 }
 
-/// `rep movsb`: on any x86-64 of the last decade about as fast as the best vector loop.
-#[cfg(target_arch = "x86_64")]
-unsafe fn string_move(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: the caller vouches for both ranges; the direction flag is clear by the ABI. Racing
-    // accesses are relaxed word accesses to the memory model: it cannot see inside.
-    unsafe {
-        std::arch::asm!(
-            "rep movsb",
-            inout("rcx") len => _,
-            inout("rdi") to => _,
-            inout("rsi") from => _,
-            options(nostack, preserves_flags)
-        );
-    }
-}
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod long {
+    use super::store_words;
 
-#[cfg(target_arch = "x86_64")]
-unsafe fn store_non_temporal(to: *mut u8, bytes: &[u8]) {
-    const LINE: usize = 64;
-    let lead = to.align_offset(LINE).min(bytes.len());
-    let (first, rest) = bytes.split_at(lead);
-    let lines = rest.len() / LINE;
-    let (body, tail) = rest.split_at(lines * LINE);
-    // SAFETY: the three parts tile the caller's range; the loop runs over `lines` > 0 whole,
-    // aligned lines, since a non-temporal copy is far longer than two lines.
-    unsafe {
-        store_words(to, first);
-        let to = to.add(lead);
-        std::arch::asm!(
-            "2:",
-            "movdqu {a}, [{from}]",
-            "movdqu {b}, [{from} + 16]",
-            "movdqu {c}, [{from} + 32]",
-            "movdqu {d}, [{from} + 48]",
-            "movntdq [{to}], {a}",
-            "movntdq [{to} + 16], {b}",
-            "movntdq [{to} + 32], {c}",
-            "movntdq [{to} + 48], {d}",
-            "add {from}, 64",
-            "add {to}, 64",
-            "dec {lines}",
-            "jnz 2b",
-            "sfence",
-            from = inout(reg) body.as_ptr() => _,
-            to = inout(reg) to => _,
-            lines = inout(reg) lines => _,
-            a = out(xmm_reg) _,
-            b = out(xmm_reg) _,
-            c = out(xmm_reg) _,
-            d = out(xmm_reg) _,
-            options(nostack)
-        );
-        store_words(to.add(body.len()), tail);
-    }
-}
+    /// Above this, stores bypass the cache: 1.6-2.4x faster into memory that is not read soon.
+    const NON_TEMPORAL_MIN: usize = 64 << 10;
 
-#[cfg(not(target_arch = "x86_64"))]
-unsafe fn store_non_temporal(to: *mut u8, bytes: &[u8]) {
-    // SAFETY: the caller's contract.
-    unsafe { store_words(to, bytes) }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-unsafe fn string_move(to: *mut u8, from: *const u8, len: usize) {
-    // One side is private, but which is not known here: words on both.
-    let mut word = [0; 64];
-    for at in (0..len).step_by(word.len()) {
-        let part = &mut word[..(len - at).min(64)];
-        // SAFETY: both ranges are valid for `len` by the caller's contract.
-        unsafe {
-            load_words(from.add(at), part);
-            store_words(to.add(at), part);
+    /// See [`super::store`].
+    #[inline]
+    pub(super) unsafe fn store(to: *mut u8, bytes: &[u8]) {
+        match bytes.len() {
+            // SAFETY: the caller's contract is that of both.
+            0..NON_TEMPORAL_MIN => unsafe { string_move(to, bytes.as_ptr(), bytes.len()) },
+            // SAFETY: as above.
+            _ => unsafe { store_non_temporal(to, bytes) },
         }
     }
+
+    /// See [`super::load`].
+    #[inline]
+    pub(super) unsafe fn load(from: *const u8, dst: &mut [u8]) {
+        // SAFETY: the caller's contract; `dst` is exclusively borrowed.
+        unsafe { string_move(dst.as_mut_ptr(), from, dst.len()) }
+    }
+
+    /// `rep movsb`: on any x86-64 of the last decade about as fast as the best vector loop.
+    unsafe fn string_move(to: *mut u8, from: *const u8, len: usize) {
+        // SAFETY: the caller vouches for both ranges; the direction flag is clear by the ABI. Racing
+        // accesses are relaxed word accesses to the memory model: it cannot see inside.
+        unsafe {
+            std::arch::asm!(
+                "rep movsb",
+                inout("rcx") len => _,
+                inout("rdi") to => _,
+                inout("rsi") from => _,
+                options(nostack, preserves_flags)
+            );
+        }
+    }
+
+    unsafe fn store_non_temporal(to: *mut u8, bytes: &[u8]) {
+        const LINE: usize = 64;
+        let lead = to.align_offset(LINE).min(bytes.len());
+        let (first, rest) = bytes.split_at(lead);
+        let lines = rest.len() / LINE;
+        let (body, tail) = rest.split_at(lines * LINE);
+        // SAFETY: the three parts tile the caller's range; the loop runs over `lines` > 0 whole,
+        // aligned lines, since a non-temporal copy is far longer than two lines.
+        unsafe {
+            store_words(to, first);
+            let to = to.add(lead);
+            std::arch::asm!(
+                "2:",
+                "movdqu {a}, [{from}]",
+                "movdqu {b}, [{from} + 16]",
+                "movdqu {c}, [{from} + 32]",
+                "movdqu {d}, [{from} + 48]",
+                "movntdq [{to}], {a}",
+                "movntdq [{to} + 16], {b}",
+                "movntdq [{to} + 32], {c}",
+                "movntdq [{to} + 48], {d}",
+                "add {from}, 64",
+                "add {to}, 64",
+                "dec {lines}",
+                "jnz 2b",
+                "sfence",
+                from = inout(reg) body.as_ptr() => _,
+                to = inout(reg) to => _,
+                lines = inout(reg) lines => _,
+                a = out(xmm_reg) _,
+                b = out(xmm_reg) _,
+                c = out(xmm_reg) _,
+                d = out(xmm_reg) _,
+                options(nostack)
+            );
+            store_words(to.add(body.len()), tail);
+        }
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+mod long {
+    // Only the side that is shared may be touched in words beyond the bytes that are copied.
+    pub(super) use super::{load_words as load, store_words as store};
 }
 
 #[cfg(test)]
@@ -207,7 +215,9 @@ mod tests {
         let source: Vec<u8> = (0..200_000u32).map(|i| ((i * 31) >> 3) as u8).collect();
         let mut memory = vec![0u64; 26_000];
         let base = memory.as_mut_ptr().cast::<u8>();
-        for len in [0, 1, 7, 8, 9, 63, 64, 255, 256, 257, 4096, 65_535, 65_536, 65_601, 131_077] {
+        let lens = [0, 1, 7, 8, 9, 63, 64, 255, 256, 257, 4096, 65_535, 65_536, 65_601, 131_077];
+        // In Miri all copies are words, however long.
+        for len in lens.into_iter().filter(|len| !cfg!(miri) || *len <= 257) {
             for at in [0, 1, 5, 8, 13, 64, 77] {
                 // SAFETY: `memory` holds 208000 bytes, is not shared, and is initialised.
                 unsafe {

@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 /// Alignment of the first byte: a huge page, so that the data region can be backed by them.
 pub(super) const HUGE_PAGE: usize = 2 << 20;
 const SMALL_PAGE: usize = 4096;
+/// Miri knows no other flags, and has memory for what tests ask for.
+const UNRESERVED: libc::c_int = if cfg!(miri) { 0 } else { libc::MAP_NORESERVE };
 
 /// Zeroed memory that is not backed until it is touched.
 ///
@@ -37,7 +39,7 @@ impl Mapping {
                 std::ptr::null_mut(),
                 raw_len,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | UNRESERVED,
                 -1,
                 0,
             )
@@ -77,6 +79,10 @@ impl Mapping {
 
     fn advise(&self, at: usize, len: usize, advice: libc::c_int) -> bool {
         let start = self.pointer(at, len);
+        // Miri has no such call. All advices may be refused.
+        if cfg!(miri) {
+            return false;
+        }
         // SAFETY: the range lies in this mapping; none of the advices used changes its contents.
         unsafe { libc::madvise(start.cast(), len, advice) == 0 }
     }

@@ -16,18 +16,22 @@ impl Random {
     }
 }
 
+/// Miri is slow: it sees fewer steps, in which hardly anything has to make room.
+const STEPS: u64 = if cfg!(miri) { 250 } else { 30_000 };
+const SEEDS: std::ops::Range<u64> = if cfg!(miri) { 1..2 } else { 1..6 };
+
 #[test]
 fn random_operations_never_show_anything_but_the_last_put() {
-    for seed in 1..6 {
+    for seed in SEEDS {
         let mut random = Random(seed * 0x1234_5678_9ABC);
         let mut rig = Rig::new(10 << 20, 8);
         let mut model: HashMap<Vec<u8>, (u64, Vec<u8>)> = HashMap::new();
         let (mut hits, mut evictions, mut admissions) = (0, 0, 0);
-        for step in 1..30_000u64 {
-            let key = format!("k{}", random.below(300)).into_bytes();
+        for step in 1..STEPS {
+            let key = format!("k{}", random.below(if cfg!(miri) { 20 } else { 300 })).into_bytes();
             match random.below(10) {
                 0..4 => {
-                    let len = 1usize << random.below(18);
+                    let len = 1usize << random.below(if cfg!(miri) { 10 } else { 18 });
                     let len = len + random.below(len as u64) as usize;
                     let value = bytes(step, len);
                     let piece = len.div_ceil(1 + random.below(4) as usize);
@@ -51,8 +55,10 @@ fn random_operations_never_show_anything_but_the_last_put() {
                 }
             }
         }
-        assert!(hits > 1000 && evictions > 100, "{hits} hits, {evictions} evictions");
-        assert!(admissions > 10, "{admissions} admissions");
+        if !cfg!(miri) {
+            assert!(hits > 1000 && evictions > 100, "{hits} hits, {evictions} evictions");
+            assert!(admissions > 10, "{admissions} admissions");
+        }
         println!("{hits} hits, {evictions} evictions, {admissions} admissions");
         let keys: Vec<Vec<u8>> = model.keys().cloned().collect();
         keys.iter().for_each(|key| _ = rig.remove(key));

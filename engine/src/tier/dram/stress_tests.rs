@@ -14,7 +14,13 @@ use super::*;
 
 const KEYS: u64 = 24;
 const STRIPES: usize = 4;
+#[cfg(not(miri))]
 const SIZES: [usize; 9] = [8, 64, 512, 40, 1024, 4096, 70_000, 16, 300_000];
+/// Miri is slow: it copies less, and has done enough earlier.
+#[cfg(miri)]
+const SIZES: [usize; 4] = [8, 64, 320, 40];
+const SHORTENED: u64 = if cfg!(miri) { 500 } else { 1 };
+const PATIENCE: Duration = Duration::from_secs(if cfg!(miri) { 600 } else { 20 });
 
 struct Shared {
     dram: Dram,
@@ -177,11 +183,11 @@ fn readers_without_a_lock_see_whole_values_of_their_key_only() {
         }
         let begin = Instant::now();
         let enough = || {
-            shared.hits.load(Ordering::Relaxed) > 100_000
-                && shared.evictions.load(Ordering::Relaxed) > 1000
-                && shared.dram.read_retries() > 20
+            shared.hits.load(Ordering::Relaxed) > 100_000 / SHORTENED
+                && shared.evictions.load(Ordering::Relaxed) > 1000 / SHORTENED
+                && (cfg!(miri) || shared.dram.read_retries() > 20)
         };
-        while begin.elapsed() < Duration::from_secs(20)
+        while begin.elapsed() < PATIENCE
             && (begin.elapsed() < Duration::from_secs(2) || !enough())
             && !threads.iter().any(|thread| thread.is_finished())
         {
@@ -191,9 +197,9 @@ fn readers_without_a_lock_see_whole_values_of_their_key_only() {
     });
     let (hits, evictions) = (shared.hits.into_inner(), shared.evictions.into_inner());
     let retries = shared.dram.read_retries();
-    assert!(hits > 1000, "{hits} hits");
-    assert!(evictions > 100, "{evictions} evictions");
-    assert!(retries > 0, "no retries");
+    assert!(hits > 1000 / SHORTENED, "{hits} hits");
+    assert!(evictions > 100 / SHORTENED, "{evictions} evictions");
+    assert!(retries > 0 || cfg!(miri), "no retries");
     println!("{hits} hits, {evictions} evictions, {retries} retries");
 
     for number in 0..KEYS {

@@ -191,6 +191,7 @@ fn the_key_and_the_bucket_decide_not_the_hash() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too many steps for Miri")]
 fn replacing_and_removing_give_all_memory_back() {
     let mut rig = Rig::new(16 << 20, 4);
     for round in 1..100u64 {
@@ -275,6 +276,7 @@ fn a_dirty_slot_is_cleaned_only_for_the_buffer_it_holds() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too many steps for Miri")]
 fn an_arena_full_of_dirty_slots_has_no_room_and_no_victims() {
     let mut rig = Rig::new(2 << 20, 4);
     let mut keys = 0u32;
@@ -290,6 +292,7 @@ fn an_arena_full_of_dirty_slots_has_no_room_and_no_victims() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too many steps for Miri")]
 fn memory_moves_from_small_classes_to_large_ones_and_back() {
     let mut rig = Rig::new(12 << 20, 16);
     let mut keys = 0u32;
@@ -364,6 +367,7 @@ fn a_partly_evicted_value_is_partial_until_its_bytes_are_admitted_again() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too many steps for Miri")]
 fn what_was_read_twice_outlives_what_was_read_once() {
     let mut rig = Rig::new(4 << 20, 1);
     assert!(rig.put(b"hot", 1, &bytes(1, 4096), 4096, false));
@@ -387,6 +391,7 @@ fn slot_word<'a>(rig: &'a Rig, key: &[u8]) -> &'a AtomicU64 {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too many steps for Miri")]
 fn short_values_are_read_from_their_heads_in_whole_and_in_part() {
     let mut rig = Rig::new(8 << 20, 4);
     for len in 1..=record::COPY_MAX + 1 {
