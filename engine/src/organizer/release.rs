@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use crate::core::{Core, ReleaseRequest, Request};
 use crate::error::{Error, ErrorKind, Result, fail};
+use crate::index::table::BufferTable;
 use crate::io::exec::Exec;
 use crate::io::wait::{Receiver, first, oneshot};
 use crate::organizer::device::read;
@@ -31,10 +32,14 @@ pub async fn release_pages(core: Arc<Core>, exec: Rc<dyn Exec>) {
             continue;
         }
         for some in pages.chunks(IN_FLIGHT) {
-            let mut answers = Vec::with_capacity(some.len());
-            let mut asked = HashMap::new();
+            let mut found = Vec::with_capacity(some.len());
             for page in some {
-                answers.push((*page, ask(&core, &*exec, *page, &mut asked).await));
+                found.push((*page, names_of(&core, &*exec, *page).await));
+            }
+            refuse_uncounted(&core.table, &mut found);
+            let mut answers = Vec::with_capacity(some.len());
+            for (page, names) in found {
+                answers.push((page, ask(&core, page, names).await));
             }
             for (page, answer) in answers {
                 let released = match answer {
@@ -61,30 +66,38 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the store closed before the release was logged")
 }
 
-/// Has the end of a page logged. `asked` are the names of those whose end is being logged.
+/// Refuses pages that name buffers which no page counts on: the counts are those of the log, the names
+/// those of the page itself. No release is under way, and only releases lower the counts.
+fn refuse_uncounted(table: &BufferTable, found: &mut [(BufferId, Result<Vec<BufferId>>)]) {
+    let mut released: HashMap<BufferId, u32> = HashMap::new();
+    for (_, names) in found {
+        let Ok(list) = names else { continue };
+        let count = |id: &BufferId| released.get(id).copied().unwrap_or(0);
+        match list.iter().find(|id| table.named(**id) <= count(id)) {
+            Some(id) => {
+                let message = format!("it names buffer {}, which no page counts on", id.0);
+                *names = Err(Error::new(ErrorKind::Corrupt, message));
+            }
+            None => list.iter().for_each(|id| *released.entry(*id).or_default() += 1),
+        }
+    }
+}
+
+/// Has the end of a page logged.
 async fn ask(
     core: &Core,
-    exec: &dyn Exec,
     page: BufferId,
-    asked: &mut HashMap<BufferId, u32>,
+    names: Result<Vec<BufferId>>,
 ) -> Result<Receiver<Result<()>>> {
     core.check_poison()?;
-    let names = names_of(core, exec, page).await?;
-    // The counts are those of the log, the names those of the page itself.
-    let taken = |name: &BufferId| asked.get(name).copied().unwrap_or(0);
-    if let Some(name) = names.iter().find(|name| core.table.named(**name) <= taken(name)) {
-        fail!(Corrupt, "it names buffer {}, which no page counts on", name.0);
-    }
-    for name in &names {
-        *asked.entry(*name).or_default() += 1;
-    }
-    let (reply, answer) = oneshot();
+    let (names, (reply, answer)) = (names?, oneshot());
     core.shards[0].push(Request::Release(ReleaseRequest { page, names, reply })).await;
     Ok(answer)
 }
 
 /// The buffers that a page names.
 async fn names_of(core: &Core, exec: &dyn Exec, id: BufferId) -> Result<Vec<BufferId>> {
+    core.check_poison()?;
     if let Some(page) = core.pages.peek(id) {
         return Ok(page.names());
     }
