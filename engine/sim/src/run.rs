@@ -77,6 +77,9 @@ fn attack(options: &Options, outcome: &RefCell<Outcome>) -> Result<(), String> {
         earlier = opened.disks();
         opened.set_faults(options.faults());
         let crash = live(&options, &common, &opened, &mut callers, &mut rng, outcome)?;
+        if options.weather == Weather::Fair {
+            refuse_complaints(&opened)?;
+        }
         let trace = &mut outcome.borrow_mut().trace;
         *trace = mix(*trace ^ opened.world.trace_hash());
         let last = life + 1 == options.lives;
@@ -144,6 +147,16 @@ fn live(
     match common.oracle.borrow_mut().violation.take() {
         Some(violation) => Err(violation),
         None => Ok(lost.into_inner()),
+    }
+}
+
+/// Devices that keep what they are given leave nothing to complain about, aloud or in a note.
+fn refuse_complaints(life: &Life) -> Result<(), String> {
+    let stats = life.store.stats();
+    match stats.notes.iter().find(|note| note.contains("Corrupt")) {
+        Some(note) => Err(format!("good devices, and the store notes: {note}")),
+        None if stats.corruptions > 0 => Err("good devices, and the store found corruption".into()),
+        None => Ok(()),
     }
 }
 
