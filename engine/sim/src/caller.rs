@@ -1,6 +1,5 @@
 //! A caller: changes and reads keys of its own, and tells the oracle.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,13 +9,12 @@ use isotherm::{
 };
 
 use crate::calls::{self, Call};
+use crate::common::{Common, SHARED, bucket_name};
 use crate::onlooker;
 use crate::options::{Levels, Options, Weather};
-use crate::oracle::{KeyId, Op, Oracle, Value};
+use crate::oracle::{KeyId, Op, Value};
 use crate::rng::Rng;
 
-/// Buckets that all callers use. Behind them each has one of its own.
-const SHARED: usize = 2;
 /// Keys of a batch.
 const BATCH_MAX: u64 = 4;
 /// Bytes that are read at a time.
@@ -25,75 +23,6 @@ const PIECE_MAX: u64 = 200_000;
 const LINGER_ONE_IN: u64 = 6;
 /// Pieces of a stream.
 const PIECES_MAX: u64 = 6;
-
-/// What the callers of a store share.
-pub struct Common {
-    /// What must be there.
-    pub oracle: RefCell<Oracle>,
-    /// The names of the keys, by number.
-    pub names: Vec<Vec<u8>>,
-    /// Operations that were answered.
-    pub operations: Cell<u64>,
-    /// The devices are gone: nothing means anything any more.
-    pub is_over: Cell<bool>,
-    callers: usize,
-    keys: usize,
-}
-
-impl Common {
-    /// For the keys of all callers, in order.
-    pub fn new(options: &Options) -> Common {
-        let mut oracle = Oracle::default();
-        let mut names = Vec::new();
-        for number in 0..options.callers {
-            for key in 0..options.keys {
-                let name = format!("caller {number} key {key}");
-                names.push(name.clone().into_bytes());
-                oracle.add_key(name);
-            }
-        }
-        let (operations, is_over) = (Cell::new(0), Cell::new(false));
-        let (callers, keys) = (options.callers, options.keys);
-        Common { oracle: RefCell::new(oracle), names, operations, is_over, callers, keys }
-    }
-
-    /// The buckets of a store, made where they are not there.
-    pub async fn buckets(&self, store: &Store) -> Result<Vec<Bucket>> {
-        let mut buckets = Vec::new();
-        for number in 0..SHARED + self.callers {
-            let name = bucket_name(number);
-            match store.create_bucket_async(&name, BucketOptions::default()).await {
-                Err(error) if error.kind() == ErrorKind::BucketExists => {
-                    buckets.push(store.open_bucket(&name)?);
-                }
-                made => buckets.push(made?),
-            }
-        }
-        Ok(buckets)
-    }
-
-    /// The number of the bucket that a key is in.
-    fn bucket_of(&self, key: KeyId) -> usize {
-        match key % (SHARED + 1) {
-            SHARED => SHARED + key / self.keys,
-            shared => shared,
-        }
-    }
-
-    /// The bucket of a key.
-    pub fn bucket<'a>(&self, buckets: &'a [Bucket], key: KeyId) -> &'a Bucket {
-        &buckets[self.bucket_of(key)]
-    }
-
-    /// The keys in a bucket.
-    pub fn keys_of(&self, bucket: usize) -> impl Iterator<Item = KeyId> {
-        (0..self.names.len()).filter(move |key| self.bucket_of(*key) == bucket)
-    }
-}
-
-fn bucket_name(number: usize) -> String {
-    format!("bucket {number}")
-}
 
 /// See the module.
 pub struct Caller {

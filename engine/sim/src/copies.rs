@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use isotherm::io::sim_disk::{Disk, SECTOR};
 use isotherm::{CheckOptions, Error};
 
-use crate::caller::Common;
+use crate::common::Common;
 use crate::life::{Life, after};
 use crate::options::Options;
 use crate::oracle::{End, Found, Oracle};

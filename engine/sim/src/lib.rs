@@ -1,16 +1,16 @@
 //! Attacks isotherm: power cuts, killed processes, failing devices and damage, all from a seed.
 //!
 //! In the order of a run: [`options`] (what a seed draws), [`caller`] (who uses the store, by [`calls`]
-//! on single blobs and in other ways), [`oracle`]
-//! (what must be there), [`onlooker`] (reads beside changes), [`life`] (one opening of the store),
-//! [`moments`] (when the power fails), [`copies`] (crashed and damaged copies of its devices), [`run`]
-//! (one seed, whole). Beside them [`small`]: a store that has seen everything, for
+//! on single blobs and in other ways) with what all callers share ([`common`]), [`oracle`] (what must be
+//! there), [`onlooker`] (reads beside changes), [`life`] (one opening of the store), [`moments`] (when the
+//! power fails), [`copies`] (crashed and damaged copies of its devices), [`run`] (one seed, whole). Beside them [`small`]: a store that has seen everything, for
 //! damage of every bit of it, with the [`verdict`] on what it shows then; [`forge`] (what it has on its
 //! devices, changed, with checksums that are right) and [`trial`] (such a store is opened, judged and
 //! used); [`fuzz`]: what a fuzzer runs.
 
 pub mod caller;
 pub mod calls;
+pub mod common;
 pub mod copies;
 pub mod forge;
 pub mod fuzz;

@@ -12,8 +12,8 @@ use isotherm::io::sim_disk::{Disk, Fate};
 use isotherm::types::Uuid;
 use isotherm::{Result, ScanRange, Store};
 
-use crate::caller::Common;
 use crate::calls;
+use crate::common::Common;
 use crate::options::Options;
 use crate::oracle::{End, Found};
 use crate::rng::Rng;

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use isotherm::log::superblock::{SUPERBLOCK_LEN, SUPERBLOCK_SLOTS};
 
-use crate::caller::Common;
+use crate::common::Common;
 use crate::life::Life;
 use crate::options::Options;
 use crate::rng::Rng;

@@ -3,7 +3,7 @@
 
 use isotherm::{Bucket, ErrorKind, Result};
 
-use crate::caller::Common;
+use crate::common::Common;
 use crate::oracle::KeyId;
 
 /// Reads a key of any caller. What is wrong with the answer, if anything.

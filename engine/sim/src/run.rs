@@ -9,7 +9,8 @@ use std::rc::Rc;
 use isotherm::io::exec::LocalFuture;
 use isotherm::io::sim_disk::Disk;
 
-use crate::caller::{Caller, Common};
+use crate::caller::Caller;
+use crate::common::Common;
 use crate::copies::{self, Counts};
 use crate::life::{Life, after};
 use crate::moments::Moments;
