@@ -54,7 +54,7 @@ pub(super) fn finish(
     runtime.in_parallel(lanes, &|lane| {
         let mut sums = Sums::new(target.space);
         for partition in (lane..PARTITIONS).step_by(lanes) {
-            sums.visit_partition(target, &replay, partition)?;
+            sums.visit_partition(target, &replay, tail, partition)?;
         }
         all_sums.lock().push(sums);
         Ok(())
@@ -67,7 +67,7 @@ pub(super) fn finish(
             let mut result = Ok(());
             target.table.for_each_in(shard, |RowView { buffer, .. }| {
                 if result.is_ok() {
-                    result = check_place(target.space, buffer);
+                    result = check_place(target.space, tail, buffer);
                 }
                 if result.is_ok() {
                     sums.count_live(target.space, buffer);
@@ -118,6 +118,7 @@ impl Sums {
         &mut self,
         target: &Target<'_>,
         replay: &Replay<'_>,
+        tail: &LogTail,
         partition: usize,
     ) -> Result<()> {
         for number in Index::stripes_of(partition) {
@@ -135,7 +136,7 @@ impl Sums {
             let stripe = target.index.lock_number(number);
             for entry in stripe.iter() {
                 if let Some(lone) = entry.visible.lone() {
-                    check_place(target.space, lone)?;
+                    check_place(target.space, tail, lone)?;
                     self.lone[target.table.shard_of(lone.id)].push(lone.id);
                     self.count_live(target.space, lone);
                 }
@@ -204,12 +205,17 @@ fn make_map(target: &Target<'_>, staged: StagedMap) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a buffer that does not lie in a segment, behind its header.
-fn check_place(space: &Space, buffer: &Buffer) -> Result<()> {
+/// Refuses a buffer that does not lie in a segment, behind its header, or where the log has yet to go.
+fn check_place(space: &Space, tail: &LogTail, buffer: &Buffer) -> Result<()> {
     let inside = match buffer.location.place() {
         Place::Device { tier, offset } => {
             let at = sound::segment_of(space, tier, offset, buffer.stored_len);
-            at.is_some_and(|at| offset % space.tier(at.tier).segment_size >= BLOCK as u64)
+            at.is_some_and(|at| {
+                let segment_size = space.tier(at.tier).segment_size;
+                let begin = offset % segment_size;
+                let end_max = if at == tail.segment { tail.used } else { segment_size };
+                begin >= BLOCK as u64 && begin + u64::from(buffer.stored_len) <= end_max
+            })
         }
         Place::Dram(_) => false,
     };
