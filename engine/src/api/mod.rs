@@ -22,8 +22,6 @@ pub mod change;
 mod completions;
 mod copy;
 pub mod crowded;
-#[cfg(test)]
-mod crowded_tests;
 mod direct;
 pub mod edit;
 mod facts;
@@ -46,8 +44,6 @@ pub mod scan;
 mod scan_by;
 mod serve;
 pub mod stream;
-#[cfg(test)]
-mod stream_tests;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,8 @@
 //! What becomes of changes that are given up, or wait, in the simulator.
 
+mod crowded;
+mod streams;
+
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
