@@ -8,7 +8,7 @@ mod config;
 mod inputs;
 mod log_batch;
 mod open;
-mod partition;
+pub mod partition;
 mod parts;
 mod superblock;
 

@@ -146,16 +146,10 @@ fn blobs(store: &Store) -> Result<Vec<Read>> {
     let mut blobs = Vec::new();
     for info in store.list_buckets()? {
         let bucket = store.open_bucket(&info.name)?;
-        let mut cursor = bucket.scan(ScanRange::all());
-        loop {
-            let page = cursor.next_page(100)?;
-            if page.is_empty() {
-                break;
-            }
-            for item in page {
-                let read = read(&bucket, &info.name, &item.key);
-                blobs.push(read.map_err(|error| (info.name.clone(), item.key.to_vec(), error)));
-            }
+        for item in bucket.scan(ScanRange::all()) {
+            let key = item?.key;
+            let read = read(&bucket, &info.name, &key);
+            blobs.push(read.map_err(|error| (info.name.clone(), key.to_vec(), error)));
         }
     }
     Ok(blobs)

@@ -288,16 +288,9 @@ fn read_all(store: &Store) -> isotherm::Result<BTreeMap<Name, Read>> {
     let mut blobs = BTreeMap::new();
     for info in store.list_buckets()? {
         let Ok(bucket) = store.open_bucket(&info.name) else { continue };
-        let mut cursor = bucket.scan(ScanRange::all());
-        loop {
-            let page = cursor.next_page(100)?;
-            if page.is_empty() {
-                break;
-            }
-            for item in page {
-                let name = (info.name.clone(), item.key.to_vec());
-                blobs.insert(name, read(&bucket, &info.name, &item.key));
-            }
+        for item in bucket.scan(ScanRange::all()) {
+            let key = item?.key;
+            blobs.insert((info.name.clone(), key.to_vec()), read(&bucket, &info.name, &key));
         }
     }
     Ok(blobs)

@@ -67,7 +67,8 @@ fn image(bytes: &[u8]) {
     }
 }
 
-fn push(encoder: &mut PartitionEncoder, blob: &BlobEntry<'_>) -> Result<()> {
+/// Writes what was read of a blob.
+pub fn push(encoder: &mut PartitionEncoder, blob: &BlobEntry<'_>) -> Result<()> {
     let facts = BlobFacts {
         bucket: blob.bucket,
         key: blob.key,

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use isotherm::log::checkpoint::{
-    BlobFacts, BlobMap, BufferEntry, PartitionEncoder, PartitionIdentity, PartitionView,
-};
+use isotherm::log::checkpoint::{BufferEntry, PartitionEncoder, PartitionIdentity, PartitionView};
 use isotherm::log::codec::seal;
 use isotherm::log::root::Root;
 use isotherm::types::{BatchSeq, BucketId, Location, Place, TierId, Version};
 use isotherm_sim::forge::{Stored, StoredImage, field};
+use isotherm_sim::fuzz::partition::push;
 use isotherm_sim::rng::Rng;
 use isotherm_sim::small::make;
 use isotherm_sim::trial::Touched;
@@ -126,20 +125,8 @@ fn rewritten(
     let view = PartitionView::decode(&image.bytes, &image.identity).unwrap();
     let mut encoder = PartitionEncoder::new(identity);
     for (at, blob) in view.blobs().map(Result::unwrap).enumerate() {
-        let facts = BlobFacts {
-            bucket: blob.bucket,
-            key: blob.key,
-            version: blob.version,
-            len: blob.len,
-            attributes: blob.attributes.as_ref(),
-        };
         for _ in 0..1 + usize::from(at < twice.0) {
-            match &blob.map {
-                BlobMap::Inline { extents, buffers } => {
-                    encoder.push_blob(&facts, extents, buffers).unwrap();
-                }
-                BlobMap::Paged(pages) => encoder.push_paged_blob(&facts, pages).unwrap(),
-            }
+            push(&mut encoder, &blob).unwrap();
         }
     }
     for (at, entry) in view.buffers().map(Result::unwrap).enumerate() {
