@@ -146,7 +146,6 @@ pub(super) fn admit(
         .lookup(dir, held.hash, bucket.id, &held.key)
         .is_none_or(|old| old.range_count() + ranges.len() <= ranges_max);
     if current && fits {
-        core.warmth.count_admission(core);
         core.dram.admit(
             dir,
             &PublishHead {
@@ -159,6 +158,9 @@ pub(super) fn admit(
                 ranges: &ranges,
             },
         );
+        drop(stripe);
+        // Waking takes a system call: under no lock.
+        core.warmth.count_admission(core);
     } else {
         drop(stripe);
         core.dram.discard(head);
