@@ -25,6 +25,7 @@ use crate::io::gate::Permit;
 use crate::io::runtime::Nanos;
 use crate::io::uring::UringRing;
 use crate::io::{Doorbell, IoDone, IoOp, Ring, Token, Wait};
+use crate::limits::SUBMIT_BATCH;
 
 /// Most reads with the kernel at a time; others wait in the ring.
 const DEPTH_MAX: u32 = 256;
@@ -39,6 +40,7 @@ struct Inner {
     ring: UringRing,
     reads: HashMap<u64, Read, Xxh3DefaultBuilder>,
     next: u64,
+    /// Done, and not completed yet.
     done: Vec<IoDone>,
 }
 
@@ -96,18 +98,23 @@ impl Direct {
         None
     }
 
-    /// Looks after the ring: completes what is done, and sleeps as `wait` allows if nothing is. Hands
-    /// back what is for a shard after all. `None`: there is nothing to look after, or another thread
-    /// does.
+    /// Looks after the ring: completes some of what is done, and sleeps as `wait` allows if nothing is.
+    /// Hands back what is for a shard after all. `None`: there is nothing to look after, or another
+    /// thread does.
+    ///
+    /// Devices answer in bursts. Few at a time, so that the next gets are under way while the rest of
+    /// a burst is verified: at depth 32, bursts of 22 whole left the device idle for a tenth of the time.
     pub(super) fn drive(&self, core: &Core, wait: Wait) -> Option<Vec<(Operation, Duty)>> {
         let mut inner = self.inner.try_lock()?;
         if inner.reads.is_empty() {
             return None;
         }
         let mut done = std::mem::take(&mut inner.done);
-        inner.ring.turn(wait, &mut done);
+        if done.is_empty() {
+            inner.ring.turn(wait, &mut done);
+        }
         let mut for_shards = Vec::new();
-        for io in done.drain(..) {
+        for io in done.drain(..done.len().min(SUBMIT_BATCH)) {
             let Some(read) = inner.reads.remove(&io.token.0) else { continue };
             for_shards.extend(read.finish(core, io));
         }

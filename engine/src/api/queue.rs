@@ -166,7 +166,8 @@ impl Queue {
         self.taken(count)
     }
 
-    /// Takes at most `max` completions without waiting. Returns how many.
+    /// Takes at most `max` completions without waiting. Returns how many. There may be more: cold gets
+    /// complete a few at a time, so that others can be submitted meanwhile.
     pub fn take(&self, max: usize, into: &mut Vec<Completion>) -> usize {
         self.shared.drive(Wait::No);
         let count = self.shared.completions.take(max, into);
