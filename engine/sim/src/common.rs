@@ -44,8 +44,7 @@ impl Common {
     /// The buckets of a store, made where they are not there.
     pub async fn buckets(&self, store: &Store) -> Result<Vec<Bucket>> {
         let mut buckets = Vec::new();
-        for number in 0..SHARED + self.callers {
-            let name = bucket_name(number);
+        for name in self.bucket_names() {
             match store.create_bucket_async(&name, BucketOptions::default()).await {
                 Err(error) if error.kind() == ErrorKind::BucketExists => {
                     buckets.push(store.open_bucket(&name)?);
@@ -54,6 +53,11 @@ impl Common {
             }
         }
         Ok(buckets)
+    }
+
+    /// The names of all buckets, by number.
+    pub fn bucket_names(&self) -> impl Iterator<Item = String> {
+        (0..SHARED + self.callers).map(bucket_name)
     }
 
     /// The number of the bucket that a key is in.

@@ -3,10 +3,11 @@
 //! In the order of a run: [`options`] (what a seed draws), [`caller`] (who uses the store, by [`calls`]
 //! on single blobs and in other ways) with what all callers share ([`common`]), [`oracle`] (what must be
 //! there), [`onlooker`] (reads beside changes), [`life`] (one opening of the store), [`moments`] (when the
-//! power fails), [`copies`] (crashed and damaged copies of its devices), [`run`] (one seed, whole). Beside them [`small`]: a store that has seen everything, for
-//! damage of every bit of it, with the [`verdict`] on what it shows then; [`forge`] (what it has on its
-//! devices, changed, with checksums that are right) and [`trial`] (such a store is opened, judged and
-//! used); [`fuzz`]: what a fuzzer runs.
+//! power fails), [`copies`] (crashed and damaged copies of its devices), [`liveness`] (the devices are well
+//! again: everything completes), [`run`] (one seed, whole). Beside them [`small`]: a store that has seen
+//! everything, for damage of every bit of it, with the [`verdict`] on what it shows then; [`forge`] (what
+//! it has on its devices, changed, with checksums that are right) and [`trial`] (such a store is opened,
+//! judged and used); [`fuzz`]: what a fuzzer runs.
 
 pub mod caller;
 pub mod calls;
@@ -15,6 +16,7 @@ pub mod copies;
 pub mod forge;
 pub mod fuzz;
 pub mod life;
+pub mod liveness;
 pub mod moments;
 pub mod onlooker;
 pub mod options;

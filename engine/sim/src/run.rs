@@ -13,6 +13,7 @@ use crate::caller::Caller;
 use crate::common::Common;
 use crate::copies::{self, Counts};
 use crate::life::{Life, after};
+use crate::liveness;
 use crate::moments::Moments;
 use crate::options::{Options, Weather};
 use crate::oracle::End;
@@ -207,6 +208,9 @@ fn finish(
         return Ok((after(&disks, end, rng), Some(end)));
     }
     life.set_faults(Default::default());
+    if options.weather != Weather::Fair {
+        liveness::check(common, &life, rng)?;
+    }
     let flush = common.oracle.borrow().begin_flush();
     let disks = life.disks();
     match life.close() {
