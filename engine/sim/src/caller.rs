@@ -13,6 +13,7 @@ use crate::common::{Common, SHARED, bucket_name};
 use crate::onlooker;
 use crate::options::{Levels, Options, Weather};
 use crate::oracle::{KeyId, Op, Value};
+use crate::reads::Way;
 use crate::rng::Rng;
 
 /// Keys of a batch.
@@ -296,7 +297,8 @@ impl Caller {
     async fn read(&mut self, session: &Session<'_>, key: KeyId) {
         let expected = self.value(key);
         let bucket = self.common.bucket(&session.buckets, key);
-        match calls::get(bucket, &self.common.names[key]).await {
+        let way = Way::draw(&mut self.rng);
+        match way.read(session.store, bucket, &self.common.names[key]).await {
             Ok(value) if value == expected || self.common.is_over.get() => {}
             Ok(value) => {
                 let brief = |value: Value| value.map(|blob| (blob.bytes.len(), blob.rank));

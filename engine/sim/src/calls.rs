@@ -145,7 +145,12 @@ pub fn bytes(rng: &mut Rng, len: u64) -> Arc<[u8]> {
 
 /// What a key holds; none where there is no blob.
 pub async fn get(bucket: &Bucket, name: &[u8]) -> Result<Value> {
-    let bytes = match bucket.get_async(name).await {
+    blob(bucket, name, bucket.get_async(name).await)
+}
+
+/// The blob whose value was got.
+pub fn blob(bucket: &Bucket, name: &[u8], bytes: Result<Vec<u8>>) -> Result<Value> {
+    let bytes = match bytes {
         Ok(bytes) => bytes.into(),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

@@ -1,7 +1,7 @@
 //! Attacks isotherm: power cuts, killed processes, failing devices and damage, all from a seed.
 //!
 //! In the order of a run: [`options`] (what a seed draws), [`caller`] (who uses the store, by [`calls`]
-//! on single blobs and in other ways) with what all callers share ([`common`]), [`oracle`] (what must be
+//! on single blobs, [`reads`] and in other ways) with what all callers share ([`common`]), [`oracle`] (what must be
 //! there), [`onlooker`] (reads beside changes), [`life`] (one opening of the store), [`moments`] (when the
 //! power fails), [`copies`] (crashed and damaged copies of its devices), [`liveness`] (the devices are well
 //! again: everything completes), [`run`] (one seed, whole). Beside them [`small`]: a store that has seen
@@ -21,6 +21,7 @@ pub mod moments;
 pub mod onlooker;
 pub mod options;
 pub mod oracle;
+pub mod reads;
 #[allow(missing_docs, clippy::should_implement_trait, reason = "shared with the engine's tests")]
 #[path = "../../tests/support/rng.rs"]
 pub mod rng;

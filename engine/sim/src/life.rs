@@ -37,8 +37,9 @@ impl Life {
     pub fn open(options: &Options, rng: &mut Rng, disks: Vec<Disk>, fresh: bool) -> Result<Life> {
         let shards = if fresh { options.shards } else { 1 + rng.below(3) as usize };
         let world = SimWorld::new(rng.next());
-        let over =
-            |(number, disk)| SimDevice::over(world.clone(), number as u64, options.capacity, disk);
+        let over = |(number, disk)| {
+            SimDevice::over(world.clone(), number as u64, options.capacities[number], disk)
+        };
         let devices: Vec<Arc<SimDevice>> = disks.into_iter().enumerate().map(over).collect();
         let shared: Devices = devices.iter().map(|device| device.clone() as _).collect();
         let ids = (0..options.tiers).map(|number| Uuid([10 + number as u8; 16]));

@@ -65,8 +65,8 @@ pub struct Options {
     pub shards: usize,
     /// Device tiers.
     pub tiers: usize,
-    /// Bytes of each device tier.
-    pub capacity: u64,
+    /// Bytes of the device tiers. The second has room for copies of checkpoints, or has not.
+    pub capacities: [u64; 2],
     /// Bytes of a segment.
     pub segment_size: u64,
     /// Bytes of the DRAM tier.
@@ -133,11 +133,11 @@ impl Options {
             }
             Load::Logged => (3 + rng.below(10) as usize, LOGGED_MAX, 3 * operations),
         };
-        Options {
+        let mut options = Options {
             seed,
             shards: 1 + rng.below(3) as usize,
             tiers: 1 + rng.below(2) as usize,
-            capacity: 64 * MIB,
+            capacities: [64 * MIB; 2],
             segment_size: 4 * MIB,
             dram: rng.pick(&[MIB, 2 * MIB, 8 * MIB]),
             buffer_size: 64 << 10,
@@ -156,7 +156,11 @@ impl Options {
             cuts: 6,
             copies: 5,
             damages: 20,
+        };
+        if rng.one_in(2) {
+            options.capacities[1] *= 4;
         }
+        options
     }
 
     /// The configuration of a store with so many shards.
@@ -165,7 +169,7 @@ impl Options {
         let tier = |number: usize| ResolvedTier {
             kind: kinds[number],
             file: format!("sim:{number}").into(),
-            capacity: self.capacity,
+            capacity: self.capacities[number],
             segment_size: self.segment_size,
             watermark_low: self.watermark_high / 2.0,
             watermark_high: self.watermark_high,
