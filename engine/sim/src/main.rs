@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use isotherm_sim::options::Options;
 use isotherm_sim::run::{Outcome, run};
@@ -17,6 +17,9 @@ isotherm-sim --seeds A..B [--ops N] [--jobs N] [--json] [--options]
   --jobs N       seeds at a time (the cores there are)
   --json         the report as JSON
   --options      print the options that each seed drew, and do not run it";
+
+/// Between two words on a run that goes on.
+const TELLS_EVERY: Duration = Duration::from_secs(60);
 
 struct Arguments {
     seeds: Range<u64>,
@@ -39,6 +42,8 @@ struct Report {
     damaged_blobs: u64,
     seconds: f64,
     violations: Vec<Violation>,
+    #[serde(skip)]
+    told_at: Option<Instant>,
 }
 
 #[derive(Serialize)]
@@ -66,7 +71,20 @@ impl Report {
         for Violation { options, what } in &self.violations {
             println!("seed {}: {what}\n  {options:?}", options.seed);
         }
-        println!(
+        println!("{}", self.totals());
+    }
+
+    /// Of a long run something is left also if it is cut short.
+    fn tell_now_and_then(&mut self, start: Instant) {
+        if self.told_at.unwrap_or(start).elapsed() >= TELLS_EVERY {
+            self.told_at = Some(Instant::now());
+            self.seconds = start.elapsed().as_secs_f64();
+            eprintln!("so far: {}", self.totals());
+        }
+    }
+
+    fn totals(&self) -> String {
+        format!(
             "{} seeds, {} operations, {} promises, {} openings, {} crash states, {} damaged states \
              ({} refused, {} blobs reported), {} violations, {:.1} s, {:.0} states a second",
             self.seeds,
@@ -80,7 +98,7 @@ impl Report {
             self.violations.len(),
             self.seconds,
             (self.crash_states + self.damaged_states) as f64 / self.seconds,
-        );
+        )
     }
 }
 
@@ -127,6 +145,7 @@ fn run_all(arguments: &Arguments) -> Report {
             }
             if let Ok(mut report) = report.lock() {
                 report.add(options, outcome);
+                report.tell_now_and_then(start);
             }
         }
     };
