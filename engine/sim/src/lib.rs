@@ -4,7 +4,7 @@
 //! on single blobs and in other ways) with what all callers share ([`common`]), [`oracle`] (what must be
 //! there), [`onlooker`] (reads beside changes), [`life`] (one opening of the store), [`moments`] (when the
 //! power fails), [`copies`] (crashed and damaged copies of its devices), [`run`] (one seed, whole). Beside them [`small`]: a store that has seen everything, for
-//! damage of every bit of it, with the [`verdict`] on what it shows then; [`forge`] (what it has on its
+//! damage of every bit of it ([`damage`]), with the [`verdict`] on what it shows then, and on what is [`salvaged`] of it; [`forge`] (what it has on its
 //! devices, changed, with checksums that are right) and [`trial`] (such a store is opened, judged and
 //! used); [`fuzz`]: what a fuzzer runs.
 
@@ -12,6 +12,7 @@ pub mod caller;
 pub mod calls;
 pub mod common;
 pub mod copies;
+pub mod damage;
 pub mod forge;
 pub mod fuzz;
 pub mod life;
@@ -23,6 +24,7 @@ pub mod oracle;
 #[path = "../../tests/support/rng.rs"]
 pub mod rng;
 pub mod run;
+pub mod salvaged;
 pub mod small;
 pub mod trial;
 pub mod verdict;
