@@ -84,9 +84,7 @@ fn a_change_of_a_version_that_is_lost_is_told_and_the_older_one_is_not_current()
     early.put_with(b"changed", b"second", Durability::Durable.into()).unwrap();
     early.set_attribute(b"changed", "n", 1).unwrap();
     store.close().unwrap();
-    let is_it = |record: &Record| {
-        matches!(record, Record::Put { key, .. } if **key == *b"changed")
-    };
+    let is_it = |record: &Record| matches!(record, Record::Put { key, .. } if **key == *b"changed");
     let log = place.log();
     let (offset, _) = log.iter().rfind(|(_, batch)| batch.records().any(is_it)).unwrap();
     overwrite(&place.file("nvme0.tier"), offset + 100, 8);
