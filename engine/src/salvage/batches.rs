@@ -4,7 +4,7 @@
 //! first one, or by a root or record of the segments in use. In it every block is tried, so that what
 //! lies behind damage is found. A batch counts only at the place that it says it was written for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use crate::error::Result;
@@ -110,22 +110,20 @@ impl Search<'_> {
         (1..self.medium.segments(self.tier)).filter_map(header_of).collect()
     }
 
-    /// The segments that the log has left before the first batch that is of use: the next one begins
-    /// at or before it.
+    /// The segments that the log had left when it came to the last known start before the first batch
+    /// that is of use.
     fn old(&self, uses: &[Use]) -> BTreeSet<Use> {
-        let mut firsts: BTreeMap<BatchSeq, Use> = BTreeMap::new();
-        for use_of in uses {
+        let before = self.starts.iter().filter(|start| start.seq <= self.from);
+        let Some(start) = before.max_by_key(|start| start.seq) else { return BTreeSet::new() };
+        let is_old = |use_of: &Use| {
             let mut views = Vec::new();
             let limit = u64::from(use_of.0.0) * self.segment_size() + 2 * BLOCK as u64;
-            if self.walk_until(*use_of, limit, &mut views).is_ok()
-                && let Some(first) = views.first()
-            {
-                firsts.insert(first.identity.seq, *use_of);
-            }
-        }
-        let next = firsts.keys().copied().skip(1);
-        let old = firsts.iter().zip(next).filter(|(_, next)| *next <= self.from);
-        old.map(|((_, use_of), _)| *use_of).collect()
+            let read = self.walk_until(*use_of, limit, &mut views);
+            use_of.0 != start.segment.segment
+                && read.is_ok()
+                && views.first().is_some_and(|first| first.identity.seq < start.seq)
+        };
+        uses.iter().copied().filter(is_old).collect()
     }
 
     fn walk(&self, use_of: Use, views: &mut Vec<BatchView>) -> Result<()> {

@@ -22,7 +22,9 @@ fn a_store_is_as_it_was_after_salvage_whether_damaged_or_not() {
     let place = Place::new();
     let store = place.open();
     let bucket = store.bucket("b").unwrap();
-    (0..50u8).for_each(|n| drop(bucket.put(&[n], &vec![n; 30_000]).unwrap()));
+    for number in 0..50u8 {
+        bucket.put(&[number], &vec![number; 30_000]).unwrap();
+    }
     store.close().unwrap();
     for is_damaged in [false, true] {
         if is_damaged {
