@@ -39,7 +39,7 @@ fn filled() -> Shell {
     bucket.set_attribute(b"k", "n", 3).unwrap();
     bucket.set_score(b"k", 0.25).unwrap();
     bucket.put(b"empty", b"").unwrap();
-    let (head, tail) = (noise(20 << 20), noise(1000));
+    let (head, tail) = (noise(9 << 20), noise(1000));
     bucket.put_ranges(b"sparse", &[(0, &head), (1 << 40, &tail)], PutOptions::default()).unwrap();
     bucket.put(b"bad", &noise(300_000)).unwrap();
     let quota_blobs = Some(4);
@@ -70,10 +70,10 @@ fn a_store_without_damage_is_copied_whole_with_attributes_holes_and_quotas() {
     assert_eq!(bucket.stat(b"empty").unwrap().len, 0);
     assert!(bucket.get(b"bad").unwrap() == noise(300_000));
     assert_eq!(bucket.stat(b"sparse").unwrap().len, (1 << 40) + 1000);
-    let (mut head, mut tail) = (vec![0; 20 << 20], vec![0; 2000]);
+    let (mut head, mut tail) = (vec![0; 9 << 20], vec![0; 2000]);
     bucket.get_at(b"sparse", 0, &mut head).unwrap();
     bucket.get_at(b"sparse", (1 << 40) - 1000, &mut tail).unwrap();
-    assert!(head == noise(20 << 20) && tail == [vec![0; 1000], noise(1000)].concat());
+    assert!(head == noise(9 << 20) && tail == [vec![0; 1000], noise(1000)].concat());
     store.close().unwrap();
     // It is a store like any other, and nothing is left beside it.
     assert!(!shell.path("copy.salvaging").exists());
