@@ -24,6 +24,7 @@ mod segments;
 mod state;
 mod value;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
@@ -59,6 +60,8 @@ pub struct Salvage {
     state: State,
     /// A name for each bucket, none twice.
     names: BTreeMap<BucketId, String>,
+    /// Those whose names nothing that is lost can have changed.
+    current_buckets: BTreeSet<BucketId>,
     /// The last batch that is missing: what is known only up to one before it may be stale.
     last_missing: BatchSeq,
     report: SalvageReport,
@@ -130,7 +133,8 @@ impl Salvage {
         };
         let summaries = segments::scan(&medium, &mut state, last_missing);
         state.finish();
-        let names = names_of(&state);
+        let current_buckets = current_buckets(&state, last_missing);
+        let names = names_of(&state, &current_buckets);
         let report = SalvageReport {
             store: identity.store,
             tiers: tiers_found(&medium, &superblocks),
@@ -143,7 +147,8 @@ impl Salvage {
             maybe_stale: 0,
         };
         let locks = Vec::new();
-        let mut salvage = Salvage { medium, state, names, last_missing, report, locks };
+        let mut salvage =
+            Salvage { medium, state, names, current_buckets, last_missing, report, locks };
         let current =
             salvage.blobs().filter(|blob| blob.standing == Standing::Current).count() as u64;
         salvage.report.maybe_stale = salvage.blobs().count() as u64 - current;
@@ -201,7 +206,7 @@ impl Salvage {
     }
 
     fn is_bucket_current(&self, id: BucketId) -> bool {
-        self.state.buckets.get(&id).is_some_and(|bucket| bucket.known_at >= self.last_missing)
+        self.current_buckets.contains(&id)
     }
 
     fn standing(&self, blob: &Blob, is_bucket_current: bool) -> Standing {
@@ -413,16 +418,34 @@ fn why_end_is_unknown(
 
 // ---- names --------------------------------------------------------------------------------
 
-/// A name for each bucket that is known, or that a blob stands in. Of two of one name the one that is
-/// known up to a later batch has it; the other, and one without a name, gets its number.
-fn names_of(state: &State) -> BTreeMap<BucketId, String> {
+/// The buckets whose names stand. Nothing that is lost explains two of one name that are both known.
+fn current_buckets(state: &State, last_missing: BatchSeq) -> BTreeSet<BucketId> {
+    let known = || state.buckets.iter().filter(|(_, bucket)| bucket.known_at >= last_missing);
+    let mut names: BTreeMap<&[u8], usize> = BTreeMap::new();
+    for (_, bucket) in known() {
+        *names.entry(&bucket.name).or_default() += 1;
+    }
+    let is_alone = |bucket: &state::Bucket| names.get(&*bucket.name) == Some(&1);
+    let current = known().filter(|(_, bucket)| !bucket.is_disputed && is_alone(bucket));
+    current.map(|(id, _)| *id).collect()
+}
+
+/// A name for each bucket that is known, or that a blob stands in. Of two of one name the one whose name
+/// stands has it; all others, and those without a name, get their numbers.
+fn names_of(state: &State, current: &BTreeSet<BucketId>) -> BTreeMap<BucketId, String> {
     let mut order: Vec<_> = state.buckets.iter().collect();
-    order.sort_by_key(|(id, bucket)| std::cmp::Reverse((bucket.known_at, **id)));
+    order.sort_by_key(|(id, bucket)| (!current.contains(id), Reverse((bucket.known_at, **id))));
+    let mut counts: BTreeMap<&[u8], usize> = BTreeMap::new();
+    for (_, bucket) in &order {
+        *counts.entry(&bucket.name).or_default() += 1;
+    }
     let mut names = BTreeMap::new();
     let mut taken: BTreeSet<String> = BTreeSet::new();
     for (id, bucket) in order {
         let name = String::from_utf8_lossy(&bucket.name).into_owned();
-        let name = if taken.contains(&name) { numbered(&name, *id, &taken) } else { name };
+        let is_alone = counts.get(&*bucket.name) == Some(&1);
+        let has_it = (current.contains(id) || is_alone) && !taken.contains(&name);
+        let name = if has_it { name } else { numbered(&name, *id, &taken) };
         taken.insert(name.clone());
         names.insert(*id, name);
     }

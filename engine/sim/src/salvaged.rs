@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use isotherm::io::sim_disk::Disk;
-use isotherm::{Doubt, Piece, Result, Salvage, SalvagedBlob, Standing};
+use isotherm::{Doubt, ErrorKind, Piece, Result, Salvage, SalvagedBlob, Standing};
 
 use crate::run::message_of;
 use crate::small::{Blob, Small, salvage, states};
@@ -83,6 +83,8 @@ impl Truth {
     ) -> std::result::Result<Tally, String> {
         let tried = catch_unwind(AssertUnwindSafe(|| match salvage(disks, lens) {
             Ok(salvage) => self.judge(&salvage, excused),
+            // Forged: a newer format is not ours to judge.
+            Err(error) if error.kind() == ErrorKind::Format => Ok(Tally::default()),
             Err(error) => Err(format!("salvage refuses: {error}")),
         }));
         tried.unwrap_or_else(|panic| Err(format!("a panic: {}", message_of(&panic))))

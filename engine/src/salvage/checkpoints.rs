@@ -1,6 +1,8 @@
 //! The checkpoints of a damaged store, on whatever tier: of each partition the newest image that can
 //! be read, and the newest root.
 
+use std::collections::BTreeSet;
+
 use crate::error::{Result, fail};
 use crate::limits::PARTITIONS;
 use crate::log::checkpoint::{PartitionIdentity, PartitionView};
@@ -73,6 +75,10 @@ fn read_root(medium: &Medium, named: &RootRef, history: &History) -> Result<Root
     let newest = root.partitions.iter().map(|part| part.cut).chain([root.seq]).max();
     if newest.is_none_or(|newest| newest > history.watermark) {
         fail!(Corrupt, "it is of batches that are not known to have been flushed");
+    }
+    let names: BTreeSet<&[u8]> = root.buckets.iter().map(|entry| &*entry.name).collect();
+    if names.len() < root.buckets.len() {
+        fail!(Corrupt, "two buckets have one name");
     }
     if root.next_version > Version::last_of(history.epoch) {
         fail!(Corrupt, "it says that version {} comes next", root.next_version.0);

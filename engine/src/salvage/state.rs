@@ -49,6 +49,8 @@ pub(super) struct Bucket {
     pub options: BucketRecord,
     /// Up to this batch nothing can have changed it.
     pub known_at: BatchSeq,
+    /// Two buckets have been made under its number.
+    pub is_disputed: bool,
 }
 
 /// Blobs of one bucket.
@@ -90,8 +92,7 @@ impl State {
         (self.root_seq, self.next_bucket) = (root.seq, root.next_bucket.0);
         self.next_version = Some(root.next_version);
         for entry in &root.buckets {
-            let (name, options) = (entry.name.clone(), entry.options);
-            self.buckets.insert(entry.bucket, Bucket { name, options, known_at: root.seq });
+            self.name(root.seq, entry.bucket, &entry.name, &entry.options);
         }
     }
 
@@ -135,6 +136,12 @@ impl State {
         buffers.iter().for_each(|entry| self.buffers.define(&entry.def, entry.is_page));
         self.cuts[number] = cut;
         Ok(())
+    }
+
+    fn name(&mut self, known_at: BatchSeq, id: BucketId, name: &[u8], options: &BucketRecord) {
+        let is_disputed = self.buckets.get(&id).is_some_and(|known| known.is_disputed);
+        let (name, options) = (name.into(), *options);
+        self.buckets.insert(id, Bucket { name, options, known_at, is_disputed });
     }
 
     fn define(&mut self, buffers: &[BufferDef]) {
@@ -186,12 +193,16 @@ impl State {
                 let (MoveSubject::Lone { buffer, .. } | MoveSubject::Table { buffer }) = subject;
                 self.buffers.place(*buffer, *to);
             }
-            Record::BucketCreate { bucket, name, options }
-            | Record::BucketChange { bucket, name, options }
-                if seq > self.root_seq =>
-            {
-                let (name, options, known_at) = (name.clone(), *options, seq);
-                self.buckets.insert(*bucket, Bucket { name, options, known_at });
+            Record::BucketCreate { bucket, name, options } if seq > self.root_seq => {
+                // Numbers are never used again.
+                if let Some(known) = self.buckets.get_mut(bucket) {
+                    known.is_disputed = true;
+                } else if !self.is_gone(*bucket) {
+                    self.name(seq, *bucket, name, options);
+                }
+            }
+            Record::BucketChange { bucket, name, options } if seq > self.root_seq => {
+                self.name(seq, *bucket, name, options);
             }
             Record::BucketDestroy { bucket } if seq > self.root_seq => {
                 self.buckets.remove(bucket);
