@@ -1,5 +1,8 @@
 //! A log with a batch that cannot be read: what stands before it, in it, and behind it.
 
+use std::fs;
+use std::time::Duration;
+
 use isotherm::limits::INLINE_MAX;
 use isotherm::log::record::Record;
 use isotherm::log::superblock::SUPERBLOCK_SLOTS;
@@ -170,4 +173,33 @@ fn without_any_superblock_the_log_is_found_by_the_headers_of_its_segments() {
         let expected = doubted(Doubt::LostBatches, &value(number));
         assert_eq!(blobs.get(&name).cloned(), expected, "{number}");
     }
+}
+
+#[test]
+fn a_change_whose_data_did_not_land_is_none_as_it_is_for_a_strict_open() {
+    let place = Place::new();
+    let store = place.open();
+    let bucket = store.bucket("b").unwrap();
+    bucket.put_with(b"k", b"before", Durability::Durable.into()).unwrap();
+    // The log is marked by then: nothing later is flushed.
+    std::thread::sleep(Duration::from_millis(100));
+    bucket.put_with(b"k", &value(9), Durability::Written.into()).unwrap();
+    let data = bucket.locate(b"k").unwrap()[0].device_offset.unwrap();
+    let crashed = Place::new();
+    fs::create_dir(crashed.store()).unwrap();
+    for name in ["STORE", "nvme0.tier"] {
+        fs::copy(place.file(name), crashed.file(name)).unwrap();
+    }
+    store.close().unwrap();
+    let name = ("b".to_owned(), b"k".to_vec());
+    let landed = found(&crashed.salvage());
+    assert!(landed[&name] == (Standing::Current, Some(value(9))));
+    overwrite(&crashed.file("nvme0.tier"), data, 8);
+    let salvage = crashed.salvage();
+    let blobs = found(&salvage);
+    assert_eq!(blobs[&name], (Standing::Current, Some(b"before".to_vec())));
+    drop(salvage);
+    let store = crashed.open();
+    assert_eq!(store.open_bucket("b").unwrap().get(b"k").unwrap(), b"before");
+    store.close().unwrap();
 }
