@@ -10,7 +10,9 @@ mod superblocks;
 
 pub use backend::IoBackend;
 pub use format::{format, is_formatted_as};
+pub(crate) use open::history_of;
 pub use open::read_only_reason;
+pub(crate) use superblocks::check_identity;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -23,6 +23,7 @@ pub mod paging;
 pub mod placement;
 pub mod plant;
 pub mod recover;
+pub mod salvage;
 pub mod shard;
 pub mod stats;
 pub mod store;
@@ -47,6 +48,7 @@ pub use check::{CheckOptions, CheckProgress, CheckReport, Fault, FaultyPart, Mis
 pub use config::{Config, MissingTiers};
 pub use error::{Error, ErrorKind, Result};
 pub use log::attributes::AttributeValue;
+pub use salvage::{Doubt, Piece, Salvage, SalvageReport, SalvagedBlob, SalvagedBucket, Standing};
 pub use stats::Stats;
 pub use store::{
     BucketInfo, BucketOptions, CompactReport, CompactedTier, Info, Scope, Store, TierInfo,

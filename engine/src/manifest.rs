@@ -17,7 +17,7 @@ use crate::config::resolve::{ResolvedConfig, ResolvedDram, TIER_FILE_SUFFIX};
 use crate::error::{Error, Result, fail};
 use crate::types::{TierKind, Uuid};
 
-pub use reconcile::reconcile;
+pub use reconcile::{reconcile, stored_tiers};
 
 /// The manifest's name in the store's directory.
 pub const MANIFEST_FILE: &str = "STORE";

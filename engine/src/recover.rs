@@ -17,7 +17,7 @@ mod derive;
 mod load;
 mod older;
 mod replay;
-mod sound;
+pub(crate) mod sound;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

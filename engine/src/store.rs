@@ -1,5 +1,6 @@
 //! The public handle: open, close, flush, buckets, info and statistics. `opening`: what a failed
-//! open takes back. `lock`: who has it open. `files`: its tiers' files. `buckets`:
+//! open takes back. `salvage`: a
+//! damaged one is read. `lock`: who has it open. `files`: its tiers' files. `buckets`:
 //! calls about whole buckets. `compact`: space given back. `facts`: info and statistics.
 
 mod buckets;
@@ -8,6 +9,7 @@ pub(crate) mod facts;
 mod files;
 mod lock;
 mod opening;
+mod salvage;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

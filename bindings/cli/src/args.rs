@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand};
 const AFTER_HELP: &str = "\
 Sizes are bytes or carry a unit: 4096, 64MiB, 1.5GiB.
 info, stats, where, check, flush and top ask the process that has the store open, if there is one.
-Exit codes: 0 done, 1 error (on stderr), 2 usage, 3 no such store, bucket or blob.";
+Exit codes: 0 done, 1 error (on stderr), 2 usage, 3 no such store, bucket or blob,
+4 salvage: done, and something is lost or may be.";
 
 /// Stores byte strings across DRAM, NVMe and HDD, and gives them back byte for byte.
 #[derive(Parser, Debug)]
@@ -75,6 +76,8 @@ pub enum Command {
     Flush(Flush),
     /// Show what a store in use does, second by second
     Top(Json),
+    /// Copy what is provably right of a damaged store into a new one; the damaged one stays as it is
+    Salvage(Salvage),
     /// Check this host for what the engine needs, with the fix for each
     Doctor(Json),
 }
@@ -234,6 +237,32 @@ pub struct Check {
     /// Bytes a second to read at most; 256MiB if not given
     #[arg(long, value_name = "SIZE")]
     pub rate: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `salvage STORE DESTINATION`.
+#[derive(Args, Debug)]
+pub struct Salvage {
+    /// The damaged store's directory
+    pub damaged: PathBuf,
+    /// The new store's directory, which must not exist; its tiers are those of the damaged one unless
+    /// --config or --set name others
+    #[arg(required_unless_present = "dry_run")]
+    pub destination: Option<PathBuf>,
+    /// Read and report everything, make nothing
+    #[arg(long, conflicts_with = "destination")]
+    pub dry_run: bool,
+    /// Leave out blobs that may be stale
+    #[arg(long)]
+    pub current_only: bool,
+    /// Copy blobs that cannot be read whole, too: what is lost of them reads as zeros
+    #[arg(long)]
+    pub partial: bool,
+    /// Where the file of a tier is, if not where the store says; may be given several times
+    #[arg(long, value_name = "NUMBER=FILE")]
+    pub tier: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -16,6 +16,8 @@ pub enum Failure {
     Engine(Error),
     /// The command line makes no sense.
     Usage(String),
+    /// A salvage has come to its end, and something is lost or may be.
+    Losses(String),
     /// Anything else, for the user to read.
     Other(String),
     /// Whoever read standard output has gone.
@@ -23,7 +25,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 1 error, 2 usage, 3 not found.
+    /// 1 error, 2 usage, 3 not found, 4 something is lost.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Engine(error) => match error.kind() {
@@ -33,6 +35,7 @@ impl Failure {
                 _ => 1,
             },
             Failure::Usage(_) => 2,
+            Failure::Losses(_) => 4,
             Failure::Other(_) => 1,
             Failure::BrokenPipe => 0,
         }
@@ -71,7 +74,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Engine(error) => f.write_str(error.message()),
-            Failure::Usage(message) | Failure::Other(message) => f.write_str(message),
+            Failure::Usage(message) | Failure::Losses(message) | Failure::Other(message) => {
+                f.write_str(message)
+            }
             Failure::BrokenPipe => f.write_str("standard output was closed"),
         }
     }
@@ -90,5 +95,6 @@ mod tests {
         assert_eq!(code(ErrorKind::Corrupt), 1);
         assert_eq!(code(ErrorKind::InvalidArgument), 2);
         assert_eq!(Failure::Usage(String::new()).exit_code(), 2);
+        assert_eq!(Failure::Losses(String::new()).exit_code(), 4);
     }
 }

@@ -15,6 +15,7 @@ pub mod owner;
 pub mod parallel;
 pub mod progress;
 pub mod remove;
+pub mod salvage;
 pub mod session;
 pub mod source;
 pub mod target;

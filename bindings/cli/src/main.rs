@@ -6,7 +6,8 @@ use clap::Parser;
 use isotherm_cli::args::{Arguments, Command};
 use isotherm_cli::failure::{Failure, Outcome};
 use isotherm_cli::{
-    attributes, check, compact, doctor, facts, inspect, list, name, remove, top, transfer, tree,
+    attributes, check, compact, doctor, facts, inspect, list, name, remove, salvage, top, transfer,
+    tree,
 };
 
 fn main() -> ExitCode {
@@ -44,6 +45,7 @@ fn run(arguments: &Arguments) -> Outcome {
         Command::Check(check) => check::check(global, check),
         Command::Flush(flush) => facts::flush(global, flush),
         Command::Top(top) => top::top(global, top.json),
+        Command::Salvage(salvage) => salvage::run(global, salvage),
         Command::Doctor(doctor) => doctor::run(global, doctor.json),
     }
 }

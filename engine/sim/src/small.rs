@@ -15,10 +15,11 @@ use isotherm::io::sim_disk::{Disk, Fate};
 use isotherm::log::record::{Record, RecordKind};
 use isotherm::log::scan::{LogExpect, Scan, scan};
 use isotherm::log::superblock::{LogStart, SUPERBLOCK_LEN, SUPERBLOCK_SLOTS, Superblock};
+use isotherm::salvage::SalvageTier;
 use isotherm::types::Uuid;
 use isotherm::{
     AttributeChanges, Bucket, BucketOptions, Durability, Error, ErrorKind, PutOptions, Result,
-    ScanRange, Scope, Store,
+    Salvage, ScanRange, Scope, Store,
 };
 
 use crate::options::Options;
@@ -51,6 +52,8 @@ pub struct Small {
     pub closed: Vec<Disk>,
     /// Every blob.
     pub blobs: Vec<Blob>,
+    /// Rounds that its life has had.
+    pub rounds: u64,
 }
 
 /// A blob that was listed, or why it cannot be read: its bucket, its key, the error.
@@ -86,9 +89,13 @@ fn devices(world: &Arc<SimWorld>, disks: &[Disk], lens: &[u64]) -> Vec<Arc<SimDe
 
 fn open(world: &Arc<SimWorld>, devices: &[Arc<SimDevice>], fresh: bool) -> Result<Store> {
     let shared: Devices = devices.iter().map(|device| device.clone() as _).collect();
-    let ids = (0..devices.len()).map(|number| Uuid([20 + number as u8; 16]));
-    let identity = Identity { store: Uuid([2; 16]), devices: ids.collect() };
+    let identity = identity(devices.len());
     Store::open_on(Runtime::Sim(world.clone()), shared, config(), identity, fresh)
+}
+
+fn identity(tiers: usize) -> Identity {
+    let devices = (0..tiers).map(|number| Uuid([20 + number as u8; 16])).collect();
+    Identity { store: Uuid([2; 16]), devices }
 }
 
 /// Bytes of each device.
@@ -162,6 +169,39 @@ fn read(bucket: &Bucket, name: &str, key: &[u8]) -> Result<Blob> {
     Ok(Blob { bucket: name.to_owned(), key: key.to_vec(), value, marks })
 }
 
+/// Every state that a blob has had in a life of so many rounds, and at its end.
+pub fn states(rounds: u64, state: &mut dyn FnMut(Blob)) -> Result<()> {
+    let world = SimWorld::new(5);
+    let lens = capacities();
+    let devices = devices(&world, &vec![Disk::default(); lens.len()], &lens);
+    let store = open(&world, &devices, true)?;
+    let mut seen = |store: &Store| {
+        for read in blobs(store)? {
+            state(read.map_err(|(_, _, error)| error)?);
+        }
+        Ok(())
+    };
+    (1..=rounds).try_for_each(|round| live(&store, round, &mut seen))?;
+    store.close()
+}
+
+/// What salvage makes of these devices; `None` of one that is lost.
+pub fn salvage(disks: &[Option<Disk>], lens: &[u64]) -> Result<Salvage> {
+    let (world, config) = (SimWorld::new(9), config());
+    let tier = |(number, (disk, len)): (usize, (&Option<Disk>, &u64))| {
+        let over = |disk: &Disk| SimDevice::over(world.clone(), number as u64, *len, disk.clone());
+        let device = disk.as_ref().map(over).ok_or_else(|| "it is gone".to_owned());
+        let tier = &config.devices[number];
+        SalvageTier {
+            device: device.map(|device| device as _),
+            capacity: tier.capacity,
+            segment_size: tier.segment_size,
+        }
+    };
+    let tiers = disks.iter().zip(lens).enumerate().map(tier).collect();
+    Salvage::open_on(identity(disks.len()), tiers)
+}
+
 /// Makes it.
 pub fn make() -> Result<Small> {
     let world = SimWorld::new(5);
@@ -171,7 +211,7 @@ pub fn make() -> Result<Small> {
     let mut round = 0;
     let (crashed, blobs) = loop {
         round += 1;
-        live(&store, round)?;
+        live(&store, round, &mut |_| Ok(()))?;
         pass_time(&world);
         let disks: Vec<Disk> = first.iter().map(|device| survivor(device)).collect();
         let kinds = kinds_in(&world, &disks[0], lens[0])?;
@@ -191,7 +231,7 @@ pub fn make() -> Result<Small> {
     let second = devices(&world, &crashed, &lens);
     open(&world, &second, false)?.close()?;
     let closed = second.iter().map(|device| survivor(device)).collect();
-    Ok(Small { crashed, closed, blobs })
+    Ok(Small { crashed, closed, blobs, rounds: round })
 }
 
 /// A while later the log's end is named by a marker: until then rot there looks like a torn tail.
@@ -249,8 +289,8 @@ fn scatter(bucket: &Bucket, key: &[u8], extents: u64, seed: u64) -> Result<()> {
     bucket.put_ranges(key, &ranges, PutOptions::default()).map(drop)
 }
 
-/// Does everything once, each round a little different.
-fn live(store: &Store, round: u64) -> Result<()> {
+/// Does everything once, each round a little different. `seen` is called after every change.
+fn live(store: &Store, round: u64, seen: &mut dyn FnMut(&Store) -> Result<()>) -> Result<()> {
     // Buffers move, segments come free, and the log begins anew.
     store.compact()?;
     let (first, second) = (store.bucket("first")?, store.bucket("second")?);
@@ -262,21 +302,34 @@ fn live(store: &Store, round: u64) -> Result<()> {
     {
         let key = format!("value {at} of {}", round % 2);
         first.put_with(key.as_bytes(), &bytes(seed(at as u64), 100 << (3 * at)), level.into())?;
+        seen(store)?;
     }
     // A map of several buffers with a hole, an edit in its middle and a cut end; one in pages; one of
     // so many extents that an edit is logged as a difference.
     first.put(b"map", &bytes(seed(10), 100_000))?;
+    seen(store)?;
     first.put_at(b"map", 20_000, &bytes(seed(11), 20_000))?;
+    seen(store)?;
     first.put_at(b"map", 150_000, b"behind a hole")?;
+    seen(store)?;
     first.truncate(b"map", 150_006)?;
+    seen(store)?;
     first.append(b"map", b"the end")?;
+    seen(store)?;
     scatter(&second, b"fine", 20, seed(19))?;
+    seen(store)?;
     second.put_at(b"fine", 500_000, &bytes(seed(18), 2000))?;
+    seen(store)?;
     scatter(&second, b"paged", 50, seed(20))?;
+    seen(store)?;
     second.put_at(b"paged", 100_000, &bytes(seed(21), 20_000))?;
+    seen(store)?;
     second.truncate(b"paged", 3_000_001)?;
+    seen(store)?;
     scatter(&second, b"short-lived", 40, seed(22))?;
+    seen(store)?;
     second.delete(b"short-lived")?;
+    seen(store)?;
     // Attributes: of what is in the log, in pages, and in DRAM alone.
     let changes = |at: u64| {
         AttributeChanges::new()
@@ -285,22 +338,36 @@ fn live(store: &Store, round: u64) -> Result<()> {
             .score(0.5)
     };
     first.set_attributes(b"map", &changes(30))?;
+    seen(store)?;
     second.set_attributes(b"paged", &changes(31))?;
+    seen(store)?;
     second.put_with(b"kept", &bytes(seed(32), 5_000), Durability::Memory.into())?;
+    seen(store)?;
     second.set_attributes(b"kept", &changes(33))?;
+    seen(store)?;
     // Buffers that several name; a name that changes.
     first.put(b"original", &bytes(seed(40), 50_000))?;
+    seen(store)?;
     first.copy(b"original", &second, b"copy", PutOptions::default())?;
+    seen(store)?;
     first.rename(b"original", &first, b"renamed", PutOptions::default())?;
+    seen(store)?;
     // Buckets that come, change, are cleared and go.
     store.bucket("coming")?.put(b"x", &bytes(seed(50), 3000))?;
+    seen(store)?;
     store.rename_bucket("coming", "going")?;
+    seen(store)?;
     store.destroy_bucket("going")?;
+    seen(store)?;
     let limited = store.bucket("limited")?;
     limited.put(b"cleared", &bytes(seed(51), 20_000))?;
+    seen(store)?;
     store.clear_bucket("limited")?;
+    seen(store)?;
     limited.put(b"new", b"value")?;
+    seen(store)?;
     let quota_bytes = Some(100_000 + round);
     store.set_bucket_options("limited", BucketOptions { quota_bytes, ..Default::default() })?;
+    seen(store)?;
     store.flush(Scope::Store)
 }

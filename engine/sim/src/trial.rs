@@ -179,7 +179,8 @@ impl Truth {
         }
     }
 
-    fn is_touched(&self, name: &Name, touched: &Touched) -> bool {
+    /// Whether a forgery is about a blob.
+    pub fn is_touched(&self, name: &Name, touched: &Touched) -> bool {
         let is_bucket = |id: &BucketId| self.buckets.get(id) == Some(&name.0);
         touched.buckets.iter().any(is_bucket)
             || touched.blobs.iter().any(|(bucket, key)| is_bucket(bucket) && *key == name.1)

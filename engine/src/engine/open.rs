@@ -155,7 +155,7 @@ pub fn read_only_reason(devices: &Devices) -> Option<String> {
 }
 
 /// What all superblocks of all tiers say together: each was true when it was written.
-fn history_of(superblocks: &[Vec<Superblock>]) -> History {
+pub(crate) fn history_of(superblocks: &[Vec<Superblock>]) -> History {
     let all = || superblocks.iter().flatten();
     let mut cuts: Vec<Cut> = all().flat_map(|block| block.cuts.iter().copied()).collect();
     // The earlier of two cuts of an epoch stays: what one of them discards is discarded.

@@ -1,5 +1,7 @@
 //! Superblocks on devices: written, read, and held against what is expected of a tier.
 
+use std::fmt::Display;
+
 use crate::config::ResolvedConfig;
 use crate::engine::Identity;
 use crate::error::{Error, Result, fail};
@@ -68,15 +70,13 @@ fn read_slot(device: &dyn Device, offset: u64) -> Result<AlignedBuf> {
     })
 }
 
-/// Checks that a tier's superblock is that of this store and of this tier.
-pub(super) fn check_superblock(
+/// Checks that a superblock, found at `place`, is that of this store and of this tier.
+pub(crate) fn check_identity(
     superblock: &Superblock,
-    config: &ResolvedConfig,
     identity: &Identity,
     number: usize,
-    device: &dyn Device,
+    place: &dyn Display,
 ) -> Result<()> {
-    let place = device.path().display();
     if superblock.store != identity.store {
         fail!(
             TierMissing,
@@ -102,6 +102,19 @@ pub(super) fn check_superblock(
             identity.devices
         );
     }
+    Ok(())
+}
+
+/// Checks that a tier's superblock is that of this store and of this tier, and that it can be.
+pub(super) fn check_superblock(
+    superblock: &Superblock,
+    config: &ResolvedConfig,
+    identity: &Identity,
+    number: usize,
+    device: &dyn Device,
+) -> Result<()> {
+    let place = device.path().display();
+    check_identity(superblock, identity, number, &place)?;
     if superblock.generation >= SEQ_END / 2 {
         fail!(
             Corrupt,

@@ -25,7 +25,7 @@ pub fn reconcile(config: Config, manifest: &Manifest, directory: &Path) -> Resul
     let limit = host::memory_limit();
     check_segment_size(&config, manifest)?;
     let (dram, devices) = if config.tiers.is_empty() {
-        let devices = manifest.tiers.iter().map(|tier| stored_tier(tier, directory)).collect();
+        let devices = stored_tiers(manifest, directory);
         (manifest.dram.map(|dram| fitting_dram(dram, limit)), devices)
     } else {
         let (dram, devices) = split_dram(config.tiers.clone());
@@ -61,6 +61,11 @@ fn fitting_dram(stored: ResolvedDram, memory_limit: Option<u64>) -> ResolvedDram
         return stored;
     }
     ResolvedDram { capacity: default_dram(memory_limit), ..stored }
+}
+
+/// The device tiers as the manifest has them, whether their files are there or not.
+pub fn stored_tiers(manifest: &Manifest, directory: &Path) -> Vec<ResolvedTier> {
+    manifest.tiers.iter().map(|tier| stored_tier(tier, directory)).collect()
 }
 
 fn stored_tier(tier: &ManifestTier, directory: &Path) -> ResolvedTier {

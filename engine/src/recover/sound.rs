@@ -53,7 +53,7 @@ impl Issued {
 }
 
 /// Refuses a batch whose records name numbers that nobody had issued when it was written.
-pub(super) fn check_batch(batch: &BatchView) -> Result<()> {
+pub(crate) fn check_batch(batch: &BatchView) -> Result<()> {
     let issued = Issued::until(batch.identity.epoch);
     for record in batch.records() {
         check_record(&issued, record).map_err(|error| {

@@ -6,6 +6,7 @@ mod control;
 mod doctor;
 mod inspection;
 mod names;
+mod salvage;
 #[path = "../../../../engine/tests/support/seccomp.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod seccomp;

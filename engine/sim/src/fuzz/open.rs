@@ -39,7 +39,7 @@ pub(super) fn bench() -> &'static Bench {
 }
 
 fn make_bench() -> Result<Bench, Error> {
-    let Small { crashed, closed, blobs } = make()?;
+    let Small { crashed, closed, blobs, .. } = make()?;
     let (crashed, closed) = (Image::of(&crashed)?, Image::of(&closed)?);
     let blobs = blobs.into_iter().collect();
     Ok(Bench { crashed, closed, blobs, lens: capacities() })

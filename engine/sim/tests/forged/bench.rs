@@ -8,8 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use isotherm::io::sim_disk::Disk;
-use isotherm_sim::small::Small;
-use isotherm_sim::trial::{Touched, Truth, Verdict};
+use isotherm_sim::salvaged::{self, Tally};
+use isotherm_sim::small::{Small, capacities};
+use isotherm_sim::trial::{Name, Touched, Truth, Verdict};
 
 /// More than a store of this size ever has at once.
 const BYTES_MAX: usize = 300 << 20;
@@ -75,6 +76,10 @@ pub fn stride() -> usize {
 /// See the module.
 pub struct Bench {
     pub truth: Truth,
+    /// What salvage is held against.
+    ever: salvaged::Truth,
+    /// What it brings back of the stores that are refused: how many, and their blobs.
+    brought_back: (u64, Tally),
     table: BTreeMap<(String, Verdict), u64>,
     bad: Vec<String>,
     /// Most bytes that a trial took.
@@ -85,7 +90,10 @@ impl Bench {
     pub fn new(small: &Small, disks: &[Disk]) -> Bench {
         watch();
         let truth = Truth::of(&small.blobs, disks).unwrap();
-        let mut bench = Bench { truth, table: BTreeMap::new(), bad: Vec::new(), most: 0 };
+        let ever = salvaged::Truth::of(small).unwrap();
+        let (table, bad) = (BTreeMap::new(), Vec::new());
+        let mut bench =
+            Bench { truth, ever, brought_back: Default::default(), table, bad, most: 0 };
         let verdict = bench.try_one("nothing", "", disks, &Touched::default());
         assert_eq!(verdict, Verdict::Right);
         bench
@@ -104,6 +112,11 @@ impl Bench {
         let before = LIVE.load(Ordering::Relaxed);
         MOST.store(before, Ordering::Relaxed);
         let (verdict, told) = self.truth.try_on(disks, touched);
+        if verdict == Verdict::StoreRefused
+            && let Err(told) = self.salvage(disks, touched)
+        {
+            self.bad.push(format!("{what}, {place}: salvage: {told}"));
+        }
         let bytes = MOST.load(Ordering::Relaxed) - before;
         *TRIAL.lock().unwrap() = None;
         self.most = self.most.max(bytes);
@@ -120,7 +133,19 @@ impl Bench {
         verdict
     }
 
+    /// Of a store that is refused, what is salvaged is right, or the forgery is about it.
+    fn salvage(&mut self, disks: &[Disk], touched: &Touched) -> Result<(), String> {
+        let disks: Vec<Option<Disk>> = disks.iter().cloned().map(Some).collect();
+        let excused = |name: &Name| self.truth.is_touched(name, touched);
+        let tally = self.ever.try_on(&disks, &capacities(), &excused)?;
+        self.brought_back.0 += 1;
+        self.brought_back.1.add(&tally);
+        Ok(())
+    }
+
     pub fn finish(self) {
+        let (stores, tally) = self.brought_back;
+        println!("salvage of {stores} stores that are refused: {tally:?}");
         for ((what, verdict), count) in &self.table {
             println!("{what}: {verdict:?} {count}");
         }
