@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::limits::{BUFFER_SIZE_DEFAULT, PAGE_EXTENTS_DEFAULT};
+use crate::limits::{BUFFER_SIZE_DEFAULT, PAGE_EXTENTS_DEFAULT, SCRUB_INTERVAL_MAX};
 use crate::types::{Durability, TierKind};
 
 pub use builder::{ConfigBuilder, Tier};
@@ -44,6 +44,27 @@ pub use values::Size;
 
 /// Flush interval where none is configured.
 pub const FLUSH_INTERVAL_DEFAULT: Duration = Duration::from_millis(200);
+
+/// How the background scrub goes about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScrubSettings {
+    /// Bytes a second that it reads from devices at most; 0: there is no scrub.
+    pub bytes_per_second: u64,
+    /// From the end of one pass to the begin of the next.
+    pub interval: Duration,
+}
+
+impl ScrubSettings {
+    /// No scrub.
+    pub const OFF: ScrubSettings =
+        ScrubSettings { bytes_per_second: 0, interval: SCRUB_INTERVAL_MAX };
+}
+
+impl Default for ScrubSettings {
+    fn default() -> ScrubSettings {
+        ScrubSettings { bytes_per_second: 16 << 20, interval: Duration::from_secs(7 * 86_400) }
+    }
+}
 
 /// The low and the high watermark of a tier where none is configured. DRAM is emptied in
 /// microseconds, so little of it need be free.
@@ -156,6 +177,7 @@ pub(crate) struct Settings {
     pub(crate) read_only: bool,
     pub(crate) missing_tiers: MissingTiers,
     pub(crate) control_socket: bool,
+    pub(crate) scrub: ScrubSettings,
 }
 
 impl Default for Settings {
@@ -175,6 +197,7 @@ impl Default for Settings {
             read_only: false,
             missing_tiers: MissingTiers::Fail,
             control_socket: true,
+            scrub: ScrubSettings::default(),
         }
     }
 }
@@ -275,6 +298,11 @@ impl Config {
     /// Whether an open store serves a control socket in its directory.
     pub fn control_socket(&self) -> bool {
         self.settings.control_socket
+    }
+
+    /// How the background scrub goes about it.
+    pub fn scrub(&self) -> ScrubSettings {
+        self.settings.scrub
     }
 }
 

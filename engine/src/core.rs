@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::api::admit::Warmth;
 use crate::buckets::Buckets;
+use crate::config::ScrubSettings;
 pub use crate::core::messages::{
     BufferName, Change, Commit, DramImage, Group, Member, MoveRequest, NewBuffer, Origin,
     PageCommit, PagedSplice, Payload, ReadRequest, ReleaseRequest, Request, ShardTask, Share,
@@ -100,6 +101,8 @@ pub struct Settings {
     pub dram_watermarks: (f64, f64),
     /// Why nothing may be changed, if so.
     pub read_only: Option<String>,
+    /// How the background scrub goes about it.
+    pub scrub: ScrubSettings,
     /// Most extents of an extent page.
     pub page_extents: u32,
 }

@@ -178,6 +178,7 @@ impl Engine {
                 memory_budget: config.memory_budget,
                 dram_watermarks: dram_watermarks(&config),
                 read_only: config.read_only.clone(),
+                scrub: config.scrub,
                 page_extents: config.page_extents,
             },
             first_version: Version::first_of(epoch),

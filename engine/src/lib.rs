@@ -48,6 +48,7 @@ pub use check::{CheckOptions, CheckProgress, CheckReport, Fault, FaultyPart, Mis
 pub use config::{Config, MissingTiers};
 pub use error::{Error, ErrorKind, Result};
 pub use log::attributes::AttributeValue;
+pub use organizer::damage::DamagedBuffer;
 pub use salvage::{Doubt, Piece, Salvage, SalvageReport, SalvagedBlob, SalvagedBucket, Standing};
 pub use stats::Stats;
 pub use store::{

@@ -1,5 +1,7 @@
 //! Every bound of the engine in one place, each with its reason.
 
+use std::time::Duration;
+
 /// Longest key, in bytes. Two keys and their record must fit one 4 KiB block.
 pub const KEY_LEN_MAX: usize = 1024;
 /// Longest bucket name, in bytes.
@@ -86,6 +88,11 @@ pub const MEMORY_BESIDE_DRAM_MIN: u64 = 32 << 20;
 pub const FLUSH_INTERVAL_MIN_MS: u64 = 1;
 /// See [`FLUSH_INTERVAL_MIN_MS`].
 pub const FLUSH_INTERVAL_MAX_MS: u64 = 3_600_000;
+
+/// Shortest and longest time between two passes of the background scrub.
+pub const SCRUB_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// See [`SCRUB_INTERVAL_MIN`].
+pub const SCRUB_INTERVAL_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 /// Stripes of the index: a power of two, several per core on the largest machine foreseen.
 pub const STRIPES: usize = 1024;

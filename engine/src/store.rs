@@ -29,6 +29,7 @@ use crate::error::{Error, Result, fail};
 use crate::io::Devices;
 use crate::io::runtime::Runtime;
 use crate::manifest;
+use crate::organizer::damage::DamagedBuffer;
 use crate::stats::Stats;
 pub use crate::store::compact::{CompactReport, CompactedTier};
 use crate::store::facts::Facts;
@@ -298,6 +299,13 @@ impl Store {
     /// Everything counted since the store was opened.
     pub fn stats(&self) -> Stats {
         self.inner.facts.stats()
+    }
+
+    /// Buffers whose bytes on a device were found rotten, by the scrub, a check, a move or a get since
+    /// the store was opened, and that are still there: reading them answers `Corrupt` until their blobs
+    /// are put again. At most 4,096 are remembered. From any thread.
+    pub fn damaged(&self) -> Vec<DamagedBuffer> {
+        self.core().organizer.damage.list(self.core())
     }
 
     pub(crate) fn facts(&self) -> &Arc<Facts> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::api::Bucket;
 use crate::config::{
     IoChoice, MissingTiers, OrganizerChoice, ResolvedConfig, ResolvedDram, ResolvedTier,
+    ScrubSettings,
 };
 use crate::core::Core;
 use crate::engine::Identity;
@@ -48,6 +49,7 @@ pub fn config(shards: usize) -> ResolvedConfig {
         read_only: None,
         missing_tiers: MissingTiers::Fail,
         page_extents: PAGE_EXTENTS_DEFAULT,
+        scrub: ScrubSettings::OFF,
     }
 }
 

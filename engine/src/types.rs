@@ -83,8 +83,8 @@ pub struct SlotId(pub u32);
 /// buffer that no device holds yet.
 ///
 /// Packed in 64 bits because the index holds one per buffer: 8 bits of tier (255 = DRAM), 56 of
-/// byte offset or slot number.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// byte offset or slot number. Ordered by tier and place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location(u64);
 
 impl Location {

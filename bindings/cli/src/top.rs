@@ -57,6 +57,7 @@ fn text(rates: &Value) -> String {
         bytes(&memory["index"]),
         rates["blobs"],
     ));
+    text.insert_str(text.len() - 1, &scrub_text(rates));
     let header =
         ["tier", "used", "live", "reads/s", "read/s", "writes/s", "written/s", "flushes/s"];
     let mut rows = vec![header.map(str::to_string).to_vec()];
@@ -73,6 +74,21 @@ fn text(rates: &Value) -> String {
         ]);
     }
     text.push_str(&table(&rows));
+    text
+}
+
+/// Nothing while the scrub rests and nothing is known to be damaged.
+fn scrub_text(rates: &Value) -> String {
+    let mut text = String::new();
+    if rates["scrubbed_bytes_per_second"].as_f64().is_some_and(|rate| rate > 0.0) {
+        text.push_str(&format!("scrub {}/s\n", size(&rates["scrubbed_bytes_per_second"])));
+    }
+    match rates["quarantined_buffers"].as_u64() {
+        None | Some(0) => {}
+        Some(damaged) => {
+            text.push_str(&format!("{damaged} damaged buffers; check tells which\n"));
+        }
+    }
     text
 }
 

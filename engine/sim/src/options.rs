@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use isotherm::config::{
     IoChoice, MissingTiers, OrganizerChoice, ResolvedConfig, ResolvedDram, ResolvedTier,
+    ScrubSettings,
 };
 use isotherm::io::sim_device::Faults;
 use isotherm::{Durability, TierKind};
@@ -192,6 +193,7 @@ impl Options {
             read_only: None,
             missing_tiers: MissingTiers::Fail,
             page_extents: self.page_extents,
+            scrub: ScrubSettings::OFF,
         }
     }
 

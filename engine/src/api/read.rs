@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use crate::api::admit::{ADMIT_BUFFERS_MAX, admit};
 use crate::api::held::{Cold, Held};
 use crate::buckets::BucketState;
-use crate::core::{Core, ReadRequest, Request};
+use crate::core::{BufferName, Core, ReadRequest, Request};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::index::state::Buffer;
 use crate::io::buffer::AlignedBuf;
@@ -234,6 +234,7 @@ fn read_here(
                 }
             };
             if tries == READ_RETRIES {
+                note_damage(core, bucket, held, &buffer, &failure);
                 return Err(failure);
             }
             tries += 1;
@@ -321,6 +322,7 @@ impl RingRead {
                 Err(error) => error,
             };
             if tries == READ_RETRIES {
+                note_damage(core, bucket, held, &self.buffer, &failure);
                 return Err(failure);
             }
             tries += 1;
@@ -449,4 +451,20 @@ fn corrupt(core: &Core, bucket: &BucketState, held: &Held, buffer: &Buffer, bloc
         held.state.version.0,
     );
     Error::new(ErrorKind::Corrupt, message)
+}
+
+/// So that the damaged buffer is left alone, and told of.
+#[cold]
+fn note_damage(core: &Core, bucket: &BucketState, held: &Held, buffer: &Buffer, failure: &Error) {
+    if failure.kind() != ErrorKind::Corrupt {
+        return;
+    }
+    let name = BufferName {
+        bucket: bucket.id,
+        key: held.key.clone(),
+        version: held.state.version,
+        value_offset: 0,
+        table: held.state.lone().is_none(),
+    };
+    core.organizer.note_damage(core, &name, buffer, failure);
 }

@@ -12,7 +12,7 @@ use crate::api::held::{Held, hold_state};
 use crate::api::read::{Reader, read_blocks};
 use crate::buckets::BucketState;
 use crate::check::{CheckProgress, CheckReport, Fault, FaultyPart, Recount};
-use crate::core::Core;
+use crate::core::{BufferName, Core};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::extents::clip;
 use crate::index::pages::part;
@@ -197,6 +197,18 @@ impl Walk {
             Some(Place::Device { tier, offset }) => (Some(tier), Some(offset + into)),
             Some(Place::Dram(_)) | None => (None, None),
         };
+        if let Some(buffer) = &buffer
+            && error.kind() == ErrorKind::Corrupt
+        {
+            let name = BufferName {
+                bucket: bucket.id,
+                key: blob.held.key().clone(),
+                version: blob.held.state.version,
+                value_offset,
+                table: blob.held.state.lone().is_none(),
+            };
+            self.core.organizer.note_damage(&self.core, &name, buffer, &error);
+        }
         // It was tried, and counts for the rate.
         self.report.bytes += buffer.map_or(0, |buffer| u64::from(buffer.stored_len));
         self.report.note(Fault {

@@ -247,6 +247,19 @@ impl ConfigBuilder {
         self
     }
 
+    /// Bytes a second that the background scrub reads at most; 0: there is none.
+    pub fn scrub_bytes_per_second(self, rate: impl Into<Size>) -> ConfigBuilder {
+        self.with_size("scrub_bytes_per_second", rate, |settings, bytes| {
+            settings.scrub.bytes_per_second = bytes;
+        })
+    }
+
+    /// From the end of one pass of the scrub to the begin of the next, 10 ms to 365 days.
+    pub fn scrub_interval(mut self, interval: Duration) -> ConfigBuilder {
+        self.settings.scrub.interval = interval;
+        self
+    }
+
     /// The configuration. Errors: `InvalidConfig` with the first thing that is wrong.
     pub fn build(self) -> Result<Config> {
         if let Some(error) = self.error {

@@ -178,6 +178,26 @@ const STORE_KEYS: &[Entry<Settings>] = &[
         get: |settings| settings.control_socket.to_string(),
         set: |settings, text| assign(&mut settings.control_socket, parse_bool(text)),
     },
+    Entry {
+        doc: KeyDoc {
+            name: "scrub_bytes_per_second",
+            default: "16MiB",
+            doc: "what the background scrub reads of the device tiers at most, to find rot before \
+                  anybody reads it; 0: no scrub",
+        },
+        get: |settings| format_size(settings.scrub.bytes_per_second),
+        set: |settings, text| assign(&mut settings.scrub.bytes_per_second, parse_size(text)),
+    },
+    Entry {
+        doc: KeyDoc {
+            name: "scrub_interval",
+            default: "7d",
+            doc: "from the end of one pass of the scrub to the begin of the next, 10ms to 365d; the \
+                  first one begins ten minutes after the opening, or sooner if this is shorter",
+        },
+        get: |settings| format_duration(settings.scrub.interval),
+        set: |settings, text| assign(&mut settings.scrub.interval, parse_duration(text)),
+    },
 ];
 
 const TIER_KEYS: &[Entry<TierDraft>] = &[

@@ -8,7 +8,7 @@ use crate::config::host::{self, canonical};
 use crate::config::validate::check_memory_budget;
 use crate::config::values::format_size;
 use crate::config::{
-    Config, IoChoice, MissingTiers, OrganizerChoice, TierConfig, default_watermarks,
+    Config, IoChoice, MissingTiers, OrganizerChoice, ScrubSettings, TierConfig, default_watermarks,
 };
 use crate::error::{Result, fail};
 use crate::limits::{
@@ -57,6 +57,8 @@ pub struct ResolvedConfig {
     pub missing_tiers: MissingTiers,
     /// Most extents of an extent page.
     pub page_extents: u32,
+    /// How the background scrub goes about it.
+    pub scrub: ScrubSettings,
 }
 
 /// The DRAM tier of a [`ResolvedConfig`].
@@ -128,6 +130,7 @@ pub(crate) fn finish(
         read_only: config.settings.read_only.then(|| "it is configured so".to_owned()),
         missing_tiers: config.settings.missing_tiers,
         page_extents: config.settings.page_extents,
+        scrub: config.settings.scrub,
     })
 }
 

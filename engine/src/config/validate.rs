@@ -14,8 +14,9 @@ use crate::config::{Config, Settings, TierConfig};
 use crate::error::{Result, fail};
 use crate::limits::{
     BUFFER_SIZE_MAX, BUFFER_SIZE_MIN, CHECK_BLOCK, DRAM_CAPACITY_MAX, DRAM_CAPACITY_MIN,
-    FLUSH_INTERVAL_MAX_MS, FLUSH_INTERVAL_MIN_MS, MEMORY_BESIDE_DRAM_MIN, SEGMENT_SIZE_MAX,
-    SEGMENT_SIZE_MIN, SEGMENTS_MIN, SHARDS_MAX, TIER_CAPACITY_MAX, TIER_CAPACITY_MIN, TIERS_MAX,
+    FLUSH_INTERVAL_MAX_MS, FLUSH_INTERVAL_MIN_MS, MEMORY_BESIDE_DRAM_MIN, SCRUB_INTERVAL_MAX,
+    SCRUB_INTERVAL_MIN, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SEGMENTS_MIN, SHARDS_MAX,
+    TIER_CAPACITY_MAX, TIER_CAPACITY_MIN, TIERS_MAX,
 };
 use crate::types::{Durability, TierKind};
 
@@ -56,7 +57,9 @@ fn check_settings(settings: &Settings) -> Result<()> {
     }
     let intervals =
         Duration::from_millis(FLUSH_INTERVAL_MIN_MS)..=Duration::from_millis(FLUSH_INTERVAL_MAX_MS);
-    check_range("flush_interval", settings.flush_interval, intervals, format_duration)
+    check_range("flush_interval", settings.flush_interval, intervals, format_duration)?;
+    let intervals = SCRUB_INTERVAL_MIN..=SCRUB_INTERVAL_MAX;
+    check_range("scrub_interval", settings.scrub.interval, intervals, format_duration)
 }
 
 /// What is wrong with a buffer size, if anything: the one rule for stores and buckets.

@@ -104,14 +104,17 @@ pub fn format_size(bytes: u64) -> String {
     }
 }
 
+const NANOS_OF_DAY: u64 = 86_400_000_000_000;
+
 /// A duration such as `200ms`, `1s`, `1.5s` or `2min`.
 pub fn parse_duration(text: &str) -> Result<Duration> {
-    const UNITS: [(&str, u64); 5] = [
+    const UNITS: [(&str, u64); 6] = [
         ("ms", 1_000_000),
         ("us", 1_000),
         ("ns", 1),
         ("min", 60_000_000_000),
         ("s", 1_000_000_000),
+        ("d", NANOS_OF_DAY),
     ];
     let trimmed = text.trim();
     for (unit, unit_nanos) in UNITS {
@@ -125,7 +128,7 @@ pub fn parse_duration(text: &str) -> Result<Duration> {
     }
     fail!(
         InvalidConfig,
-        "'{text}' is not a duration; write a number and ms, s or min, such as 200ms"
+        "'{text}' is not a duration; write a number and ms, s, min or d, such as 200ms"
     )
 }
 
@@ -133,6 +136,9 @@ pub fn parse_duration(text: &str) -> Result<Duration> {
 pub fn format_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     match nanos {
+        1.. if nanos.is_multiple_of(NANOS_OF_DAY.into()) => {
+            format!("{}d", nanos / u128::from(NANOS_OF_DAY))
+        }
         _ if nanos.is_multiple_of(1_000_000_000) => format!("{}s", nanos / 1_000_000_000),
         _ if nanos.is_multiple_of(1_000_000) => format!("{}ms", nanos / 1_000_000),
         _ => format!("{nanos}ns"),
@@ -294,11 +300,12 @@ mod tests {
     fn durations_read_and_print() {
         assert_eq!(parse_duration("200ms").unwrap(), Duration::from_millis(200));
         assert_eq!(parse_duration("1.5s").unwrap(), Duration::from_millis(1500));
+        assert_eq!(parse_duration("7d").unwrap(), Duration::from_secs(7 * 86_400));
         assert_eq!(parse_duration("2min").unwrap(), Duration::from_secs(120));
         for text in ["", "200", "-1s", "1e400s", "NaNs", "infs", "ms"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
-        for nanos in [0, 1, 1_500_000, 200_000_000, 3_000_000_000] {
+        for nanos in [0, 1, 1_500_000, 200_000_000, 3_000_000_000, 7 * NANOS_OF_DAY] {
             let duration = Duration::from_nanos(nanos);
             assert_eq!(parse_duration(&format_duration(duration)).unwrap(), duration);
         }

@@ -106,6 +106,13 @@ fn organizer(stats: &Stats) -> Value {
         "released_pages": organizer.released_pages,
         "dram_evictions": organizer.dram_evictions,
         "corrupt_buffers": organizer.corrupt_buffers,
+        "repaired_buffers": organizer.repaired_buffers,
+        "quarantined_buffers": organizer.quarantined_buffers,
+        "scrub": {
+            "bytes": organizer.scrub.bytes,
+            "passes": organizer.scrub.passes,
+            "last_pass_s": organizer.scrub.last_pass_s,
+        },
     })
 }
 
@@ -120,8 +127,8 @@ fn latency_json(latency: &LatencyStats) -> Value {
     })
 }
 
-/// What a store counts; the first six are worth a rate.
-fn counts(stats: &Stats) -> [(&'static str, u64); 18] {
+/// What a store counts; the first seven are worth a rate.
+fn counts(stats: &Stats) -> [(&'static str, u64); 19] {
     [
         ("gets", stats.dram_hits + stats.dram_misses),
         ("puts", stats.memory_puts + stats.logged_changes),
@@ -129,6 +136,7 @@ fn counts(stats: &Stats) -> [(&'static str, u64); 18] {
         ("put_bytes", stats.put_bytes),
         ("batches", stats.batches),
         ("dram_hits", stats.dram_hits),
+        ("scrubbed_bytes", stats.organizer.scrub.bytes),
         ("dram_misses", stats.dram_misses),
         ("memory_puts", stats.memory_puts),
         ("memory_fallbacks", stats.memory_fallbacks),
@@ -143,7 +151,7 @@ fn counts(stats: &Stats) -> [(&'static str, u64); 18] {
         ("page_misses", stats.page_misses),
     ]
 }
-const RATES: usize = 6;
+const RATES: usize = 7;
 
 fn tier_counts(tier: &TierStats) -> [(&'static str, u64); 5] {
     [
@@ -183,6 +191,7 @@ pub(super) fn top(before: Option<&Stats>, after: &Stats, since: Duration) -> Val
     fields.insert("seconds".to_owned(), json!(since.as_secs_f64()));
     fields.insert("blobs".to_owned(), json!(after.blobs));
     fields.insert("memory".to_owned(), memory(after));
+    fields.insert("quarantined_buffers".to_owned(), json!(after.organizer.quarantined_buffers));
     Value::Object(fields)
 }
 

@@ -28,7 +28,7 @@ pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 pub enum Class {
     /// Someone will soon need the space: cleaning and demotion.
     Space,
-    /// Nobody waits: promotion, later scrubbing.
+    /// Nobody waits: promotion, scrubbing.
     Background,
 }
 

@@ -1,7 +1,7 @@
 //! Reads what a segment says of its occupants.
 
 use crate::core::Core;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::io::exec::Exec;
 use crate::limits::{BLOCK, STRIPES};
 use crate::log::batch::{BatchExpect, decode_header, peek_header_len};
@@ -223,16 +223,4 @@ async fn walk_index(core: &Core, exec: &dyn Exec, collector: &mut Collector<'_>)
         }
     }
     collector.take_rows_of_pages(&inside);
-}
-
-/// The error for bytes that do not match.
-pub fn corrupt(occupant: &Occupant) -> Error {
-    let Occupant { buffer, .. } = occupant;
-    Error::new(
-        ErrorKind::Corrupt,
-        format!(
-            "buffer {} at {:?} does not match its checksums; it is not moved",
-            buffer.id.0, buffer.location
-        ),
-    )
 }

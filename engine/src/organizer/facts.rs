@@ -5,7 +5,7 @@ use crate::io::runtime::Nanos;
 use crate::limits::STRIPES;
 use crate::organizer::backoff::BackOff;
 use crate::organizer::plan::{Facts, SegmentFacts, TierFacts, is_demoting};
-use crate::tier::space::{Purpose, SegmentState, Tier};
+use crate::tier::space::{Purpose, Segment, SegmentState, Tier};
 use crate::types::{SegmentId, TierId, TierSegment};
 
 /// Stripes, and entries of each, of a sample of the heat.
@@ -53,7 +53,7 @@ pub fn gather(core: &Core, memory: &mut Memory) -> Facts {
         );
         facts.demoting = *demoting;
         if facts.is_needy() {
-            facts.sealed = sealed(tier, &memory.backoff, now);
+            facts.sealed = sealed(core, tier, &memory.backoff, now);
         }
         tiers.push(facts);
     }
@@ -66,7 +66,7 @@ pub fn gather_all(core: &Core, memory: &mut Memory) -> Facts {
     let now = core.runtime.now();
     for facts in &mut facts.tiers {
         let tier = core.space.tier(facts.tier);
-        facts.sealed = sealed(tier, &memory.backoff, now);
+        facts.sealed = sealed(core, tier, &memory.backoff, now);
         facts.open_segments = open(tier);
     }
     facts
@@ -94,10 +94,16 @@ fn open(tier: &Tier) -> usize {
     tier.segments().iter().filter(|segment| segment.state() == SegmentState::Open).count()
 }
 
-fn sealed(tier: &Tier, backoff: &BackOff, now: Nanos) -> Vec<SegmentFacts> {
+fn sealed(core: &Core, tier: &Tier, backoff: &BackOff, now: Nanos) -> Vec<SegmentFacts> {
     let segments = tier.segments().iter().enumerate();
+    // Where all that lives is damaged, nothing can be moved.
+    let is_movable = |number: usize, segment: &Segment| {
+        let damaged = core.organizer.damage.live_bytes_in(core, tier.id, SegmentId(number as u32));
+        damaged == 0 || segment.live_bytes() > damaged
+    };
     segments
         .filter(|(_, segment)| segment.state() == SegmentState::Sealed)
+        .filter(|(number, segment)| is_movable(*number, segment))
         .map(|(number, segment)| {
             let id = SegmentId(number as u32);
             let at = TierSegment { tier: tier.id, segment: id };

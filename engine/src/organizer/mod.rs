@@ -6,47 +6,54 @@
 //!   and [`mover`] take them elsewhere.
 //! * [`promote`]: what was read from a slow tier. [`reserve`]: free slots in DRAM. [`release`]:
 //!   extent pages that no blob refers to any more.
+//! * [`scrub`]: reads everything, at a bounded rate, to find rot before anybody reads it. [`muster`]:
+//!   what there is to read; [`reading`]: reads and verifies; [`damage`]: what is known to be rotten;
+//!   [`rescue`]: second copies.
 //! * [`compact`]: cleaning that somebody has asked for.
 //! * [`run`]: the loops.
 
 pub mod backoff;
 pub mod census;
 pub mod compact;
+pub mod damage;
 pub mod device;
 pub mod facts;
 pub mod mover;
+pub mod muster;
 pub mod occupants;
 pub mod pack;
 pub mod plan;
 pub mod promote;
+pub mod reading;
 pub mod release;
 pub mod relocate;
+pub mod rescue;
 pub mod reserve;
 pub mod run;
+pub mod scrub;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use crate::config::OrganizerChoice;
-use crate::core::Core;
+use crate::core::{BufferName, Core};
 use crate::error::{Error, ErrorKind, Result};
+use crate::index::state::Buffer;
 use crate::io::exec::{self, Body, ExecCounters, Started};
 use crate::io::exec_ring;
 use crate::io::runtime::Runtime;
 use crate::io::wait::{Receiver, Sender, Ticket, WaitList, oneshot};
+use crate::organizer::damage::Damage;
+use crate::organizer::scrub::{ScrubCounters, ScrubStats};
 use crate::placement::policy::{HeatPolicy, PlacementPolicy};
-use crate::types::{Location, Uuid};
+use crate::types::Uuid;
 
 /// Hints that may wait: a few seconds' worth of cold gets.
 const HINTS_MAX: usize = 1024;
-
-/// Damaged places remembered: beyond that the number has told enough.
-const DAMAGED_MAX: usize = 64 * 1024;
 
 /// What the organizer has done.
 #[derive(Default, Debug)]
@@ -65,9 +72,12 @@ pub struct OrganizerCounters {
     pub released_pages: AtomicU64,
     /// Slots taken out of DRAM.
     pub dram_evictions: AtomicU64,
-    /// Buffers that did not match their checksums when they were to be moved. They are left
-    /// where they are.
+    /// Buffers found not to match their checksums, or unreadable by the scrub, each once.
     pub corrupt_buffers: AtomicU64,
+    /// Of these, buffers that were written elsewhere from a second copy.
+    pub repaired_buffers: AtomicU64,
+    /// What the scrub has done.
+    pub scrub: ScrubCounters,
     /// Hints dropped because too many waited.
     pub hints_dropped: AtomicU64,
 }
@@ -95,8 +105,14 @@ pub struct OrganizerStats {
     pub released_pages: u64,
     /// Slots taken out of DRAM.
     pub dram_evictions: u64,
-    /// Buffers that did not match their checksums when they were to be moved.
+    /// Buffers found not to match their checksums, or unreadable by the scrub, each once.
     pub corrupt_buffers: u64,
+    /// Of these, buffers that were written elsewhere from a second copy.
+    pub repaired_buffers: u64,
+    /// Buffers that are known to be damaged and left where they are.
+    pub quarantined_buffers: u64,
+    /// What the scrub has done.
+    pub scrub: ScrubStats,
 }
 
 /// The organizer as the others see it.
@@ -107,8 +123,10 @@ pub struct OrganizerHandle {
     hints: Mutex<Vec<u64>>,
     /// Who has asked for a compaction that has not begun.
     compactions: Mutex<Vec<Sender<()>>>,
-    /// Places of buffers found damaged: each is counted and told of once.
-    damaged: Mutex<HashSet<Location>>,
+    /// Woken at the end alone.
+    stopped: WaitList,
+    /// Buffers known to be damaged.
+    pub damage: Damage,
     backend: OnceLock<&'static str>,
     /// What it has done.
     pub counters: OrganizerCounters,
@@ -133,6 +151,7 @@ impl OrganizerHandle {
     /// Ends the organizer: it abandons what it does and closes its segments.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.stopped.wake_all();
         self.kick();
     }
 
@@ -166,18 +185,22 @@ impl OrganizerHandle {
         answer
     }
 
+    /// Waits for the end, from now on: who sleeps for long is not woken by every kick.
+    pub fn stopped_ticket(&self) -> Ticket<'_> {
+        self.stopped.ticket()
+    }
+
     fn take_compactions(&self) -> Vec<Sender<()>> {
         std::mem::take(&mut *self.compactions.lock())
     }
 
-    /// Notes a buffer that does not match its checksums. False if that is known.
-    fn note_damage(&self, at: Location) -> bool {
-        let mut damaged = self.damaged.lock();
-        let new = damaged.len() < DAMAGED_MAX && damaged.insert(at);
-        if new {
-            self.counters.corrupt_buffers.fetch_add(1, Ordering::Relaxed);
+    /// Remembers a damaged buffer; the first time, counts it and tells of it.
+    pub fn note_damage(&self, core: &Core, name: &BufferName, buffer: &Buffer, error: &Error) {
+        if !self.damage.note(core, name, buffer, error.kind()) {
+            return;
         }
-        new
+        self.counters.corrupt_buffers.fetch_add(1, Ordering::Relaxed);
+        core.counters.note(format!("{error}; it is left where it is"));
     }
 
     /// All hints that wait.
@@ -201,6 +224,9 @@ impl OrganizerHandle {
             released_pages: get(&counters.released_pages),
             dram_evictions: get(&counters.dram_evictions),
             corrupt_buffers: get(&counters.corrupt_buffers),
+            repaired_buffers: get(&counters.repaired_buffers),
+            quarantined_buffers: self.damage.len() as u64,
+            scrub: counters.scrub.stats(),
         }
     }
 

@@ -246,6 +246,13 @@ impl Mover {
     }
 }
 
+/// A buffer whose copy is on a device.
+struct Copied {
+    from: Location,
+    stored_len: u32,
+    is_rescued: bool,
+}
+
 /// Writes a chunk and proposes the moves of its buffers.
 async fn fly(
     core: &Core,
@@ -269,20 +276,24 @@ async fn fly(
     let mut answers = Vec::with_capacity(items.len());
     for (item, at) in items {
         let (reply, answer) = oneshot();
-        let from = item.buffer.location;
+        let copied = Copied {
+            from: item.buffer.location,
+            stored_len: item.buffer.stored_len,
+            is_rescued: item.is_rescued,
+        };
         let request = MoveRequest {
             subject: item.subject(),
-            from,
+            from: copied.from,
             to: Location::device(tier, start + at as u64),
             stored_len: item.buffer.stored_len,
             reply,
         };
         core.shards[0].push(Request::Move(request)).await;
-        answers.push((from, item.buffer.stored_len, answer));
+        answers.push((copied, answer));
     }
-    for (from, stored_len, answer) in answers {
+    for (copied, answer) in answers {
         match answer.await {
-            Ok(moved) => count(core, flights, from, tier, stored_len, moved),
+            Ok(moved) => count(core, flights, &copied, tier, moved),
             Err(_) => flights.tally.borrow_mut().failed += 1,
         }
     }
@@ -291,15 +302,19 @@ async fn fly(
 fn count(
     core: &Core,
     flights: &Flights,
-    from: Location,
+    copied: &Copied,
     to: TierId,
-    stored_len: u32,
     moved: std::result::Result<bool, Error>,
 ) {
     let counters = &core.organizer.counters;
     let mut tally = flights.tally.borrow_mut();
     match moved {
         Ok(true) => {
+            let Copied { from, stored_len, is_rescued } = *copied;
+            if is_rescued {
+                counters.repaired_buffers.fetch_add(1, Ordering::Relaxed);
+                core.organizer.damage.forget(from);
+            }
             let bytes = footprint(stored_len);
             tally.moved_bytes += bytes;
             counters.moved_bytes.fetch_add(u64::from(stored_len), Ordering::Relaxed);

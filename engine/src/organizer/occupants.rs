@@ -24,6 +24,7 @@ use crate::types::{BucketId, BufferId, Location, Place, TierSegment, Version};
 const OCCUPANTS_MAX: usize = 16 * 1024;
 
 /// A live buffer of the segment.
+#[derive(Clone)]
 pub struct Occupant {
     /// For the summary of the segment it goes to. `name.table` says who owns it.
     pub name: BufferName,
@@ -31,6 +32,8 @@ pub struct Occupant {
     pub buffer: Buffer,
     /// The decayed access score of its blob.
     pub score: f32,
+    /// Its bytes come from a second copy: those at its place are rotten.
+    pub is_rescued: bool,
 }
 
 impl Occupant {
@@ -157,7 +160,7 @@ impl<'a> Collector<'a> {
             value_offset: 0,
             table: false,
         };
-        self.live.push(Occupant { name, buffer: lone, score });
+        self.live.push(Occupant { name, buffer: lone, score, is_rescued: false });
     }
 
     /// Takes a row of the table if it lies in the segment.
@@ -169,7 +172,7 @@ impl<'a> Collector<'a> {
         if self.covers(buffer.location) {
             self.pin = self.pin.take().or(pin);
             self.seen.insert(id);
-            self.live.push(Occupant { name, buffer, score });
+            self.live.push(Occupant { name, buffer, score, is_rescued: false });
         }
     }
 
@@ -230,14 +233,7 @@ impl<'a> Collector<'a> {
         rows.sort_unstable();
         let score = if rows.is_empty() { 0.0 } else { sample_mean_score(self.core) };
         for id in rows {
-            let name = BufferName {
-                bucket: BucketId(0),
-                key: Arc::from([]),
-                version: Version(0),
-                value_offset: 0,
-                table: true,
-            };
-            self.take_row(id, name, score);
+            self.take_row(id, nobody(), score);
         }
     }
 
@@ -285,7 +281,19 @@ impl Large {
     }
 }
 
-fn lone_at(entry: &Entry, is: impl Fn(&Buffer) -> bool) -> Option<(Version, Buffer)> {
+/// The name of a row of the table of which nobody knows whose it is.
+pub(super) fn nobody() -> BufferName {
+    BufferName {
+        bucket: BucketId(0),
+        key: Arc::from([]),
+        version: Version(0),
+        value_offset: 0,
+        table: true,
+    }
+}
+
+/// The lone buffer of an entry, visible or logged, that this is true of, and its blob's version.
+pub(super) fn lone_at(entry: &Entry, is: impl Fn(&Buffer) -> bool) -> Option<(Version, Buffer)> {
     let of = |state: &BlobState| {
         let lone = state.lone().filter(|lone| is(lone))?;
         Some((state.version, lone.clone()))
@@ -318,6 +326,7 @@ pub(super) mod testing {
                 checks: Checks::One(0),
             },
             score: 0.0,
+            is_rescued: false,
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::io::exec::{Class, Exec};
 use crate::organizer::facts::{sample_mean_score, tier_to_promote_to};
 use crate::organizer::mover::{Mover, Temperature};
 use crate::organizer::occupants::{Large, Occupant};
-use crate::organizer::relocate::read_span_of;
+use crate::organizer::reading::read_one;
+use crate::organizer::relocate::rescue_or_note;
 use crate::placement::policy::{BufferFacts, PlacementPolicy};
 use crate::tier::space::SegmentPin;
 use crate::types::{Place, TierId, Uuid};
@@ -79,11 +80,15 @@ async fn promote_blob(
             stored_len: held.occupant.buffer.stored_len,
         };
         let to = policy.decide(&facts);
-        if to == held.tier {
+        let Buffer { id, location, .. } = held.occupant.buffer;
+        if to == held.tier || core.organizer.damage.has(id, location) {
             continue;
         }
         // No room, or no verified bytes: the buffer stays where it is.
-        if let Some((occupant, bytes)) = read_span_of(core, exec, held.tier, held.occupant).await
+        let mut reading = read_one(core, exec, held.tier, held.occupant).await;
+        let damaged = reading.damaged.pop();
+        let rescued = damaged.and_then(|(who, error)| rescue_or_note(core, who, &error));
+        if let Some((occupant, bytes)) = reading.verified.pop().or(rescued)
             && !mover.add(to, Temperature::Hot, occupant, &bytes).await?
         {
             break;
@@ -175,9 +180,11 @@ fn held(
     pin: impl FnOnce() -> Option<SegmentPin>,
 ) -> Option<Held> {
     match buffer.location.place() {
-        Place::Device { tier, .. } if tier.index() > 0 => {
-            Some(Held { tier, occupant: Occupant { name, buffer, score }, _pin: pin() })
-        }
+        Place::Device { tier, .. } if tier.index() > 0 => Some(Held {
+            tier,
+            occupant: Occupant { name, buffer, score, is_rescued: false },
+            _pin: pin(),
+        }),
         _ => None,
     }
 }

@@ -20,6 +20,7 @@ use crate::organizer::promote::serve_hints;
 use crate::organizer::release::release_pages;
 use crate::organizer::relocate::{Job, Outcome, relocate};
 use crate::organizer::reserve::{fault_ahead, keep_slots_free};
+use crate::organizer::scrub::scrub;
 use crate::placement::policy::PlacementPolicy;
 use crate::tier::space::SegmentState;
 use crate::types::{TierId, TierSegment, Uuid};
@@ -50,6 +51,8 @@ pub async fn run(
         ends.push(start(&*exec, Class::Background, Box::pin(promoting)));
         let releasing = release_pages(core.clone(), exec.clone());
         ends.push(start(&*exec, Class::Space, Box::pin(releasing)));
+        let scrubbing = scrub(core.clone(), exec.clone(), devices.clone());
+        ends.push(start(&*exec, Class::Background, Box::pin(scrubbing)));
         Organizer::new(core, exec, devices, policy).keep_space_free().await;
     }
     for end in ends {

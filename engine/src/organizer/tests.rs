@@ -1,6 +1,7 @@
 //! The organizer against a whole index, in the simulator, with a stand-in for the log's owner.
 
 mod heat;
+mod scrub;
 mod world;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use isotherm::Store;
 use isotherm::config::{
     IoChoice, MissingTiers, OrganizerChoice, ResolvedConfig, ResolvedDram, ResolvedTier,
+    ScrubSettings,
 };
 use isotherm::engine::Identity;
 use isotherm::io::runtime::Runtime;
@@ -79,6 +80,7 @@ fn config(shards: usize) -> ResolvedConfig {
         read_only: None,
         missing_tiers: MissingTiers::Fail,
         page_extents: 2,
+        scrub: ScrubSettings::OFF,
     }
 }
 

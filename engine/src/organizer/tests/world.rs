@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buckets::Buckets;
-use crate::config::{OrganizerChoice, default_watermarks};
+use crate::config::{OrganizerChoice, ScrubSettings, default_watermarks};
 use crate::core::{BufferName, Core, Parts, Request, Settings};
 use crate::index::state::{BlobState, Buffer, Checks, Value, checksums};
 use crate::index::table::{BufferTable, from_record};
@@ -109,6 +109,7 @@ impl World {
                 buffer_size: 1 << 20,
                 flush_interval: Duration::from_secs(1),
                 checksum_at_entry: false,
+                scrub: ScrubSettings::OFF,
                 page_extents: PAGE_EXTENTS_DEFAULT,
                 memory_budget: 1 << 30,
                 dram_watermarks,

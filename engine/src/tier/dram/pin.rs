@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::Dram;
 use super::arena::{Arena, Place};
 use super::slot::{State, Word};
-use crate::types::SlotId;
+use crate::types::{BufferId, SlotId};
 
 /// A pin without its guard: somebody must call [`Arena::unpin`] exactly once.
 #[derive(Clone, Copy)]
@@ -96,6 +96,11 @@ impl OwnedPin {
     /// The slot.
     pub fn slot(&self) -> SlotId {
         self.pin.slot
+    }
+
+    /// The buffer in it.
+    pub fn buffer(&self) -> BufferId {
+        BufferId(self.dram.arena.buffer(self.pin.place).load(Ordering::Relaxed))
     }
 }
 

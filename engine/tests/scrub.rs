@@ -1,0 +1,199 @@
+//! The background scrub: it finds planted rot before anybody reads it, repairs what has a second copy,
+//! leaves the rest alone, and everything else goes on.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use isotherm::config::{Config, OrganizerChoice, Tier};
+use isotherm::{Bucket, CheckOptions, ErrorKind, Scope, Stats, Store};
+
+const TIER: u64 = 64 << 20;
+/// A blob of each shape: in the log, a lone buffer, a map in memory, a map in pages.
+const SHAPES: [(&str, usize); 4] =
+    [("in the log", 3000), ("one buffer", 40_000), ("several", 100_000), ("pages", 900_000)];
+/// What the organizer can run on here.
+const RUNS_ON: [OrganizerChoice; 2] = [OrganizerChoice::Auto, OrganizerChoice::Threads];
+/// Far longer than any pass takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Passes follow each other at once, as fast as the device is. Pages of four extents, over buffers of
+/// 64 KiB.
+fn open(path: &Path, organizer: OrganizerChoice) -> Store {
+    let tiers = Config::builder().tier(Tier::dram("8MiB")).tier(Tier::nvme(TIER));
+    let config = tiers.shards(1).buffer_size("64KiB").page_extents(4).organizer(organizer);
+    let scrub = config.scrub_bytes_per_second("100GiB").scrub_interval(Duration::from_millis(10));
+    Store::open(path, scrub.build().unwrap()).unwrap()
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed;
+    let next = |_| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    };
+    (0..len).map(next).collect()
+}
+
+fn fill(store: &Store) -> Bucket {
+    let bucket = store.bucket("b").unwrap();
+    for (key, len) in SHAPES {
+        bucket.put(key.as_bytes(), &noise(len as u64, len)).unwrap();
+    }
+    store.flush(Scope::Store).unwrap();
+    bucket
+}
+
+/// Changes a byte behind the store's back; again, and it is as before.
+fn flip(store: &Store, at: u64) {
+    let path = store.info().tiers[1].path.clone().unwrap();
+    let file: File = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+}
+
+/// A byte of the value's middle buffer on the device.
+fn middle_of(bucket: &Bucket, key: &str) -> u64 {
+    let places = bucket.locate(key.as_bytes()).unwrap();
+    let place = &places[places.len() / 2];
+    place.device_offset.unwrap() + place.len / 2
+}
+
+/// A buffer that is read whole enters DRAM.
+fn bring_middle_into_dram(bucket: &Bucket, key: &str) {
+    let places = bucket.locate(key.as_bytes()).unwrap();
+    let place = &places[places.len() / 2];
+    let mut bytes = vec![0; place.len as usize];
+    bucket.get_at(key.as_bytes(), place.value_offset, &mut bytes).unwrap();
+    let places = bucket.locate(key.as_bytes()).unwrap();
+    assert!(places[places.len() / 2].in_dram, "{key}: {places:?}");
+}
+
+fn wait_for(store: &Store, what: &str, is_so: impl Fn(&Stats) -> bool) -> Stats {
+    let start = Instant::now();
+    loop {
+        let stats = store.stats();
+        if is_so(&stats) {
+            return stats;
+        }
+        assert!(start.elapsed() < PATIENCE, "not in time: {what}; {stats:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until a pass that begins after now has ended.
+fn wait_for_a_pass(store: &Store) -> Stats {
+    let passes = store.stats().organizer.scrub.passes;
+    wait_for(store, "a pass", |stats| stats.organizer.scrub.passes >= passes + 2)
+}
+
+fn damaged_keys(store: &Store) -> Vec<Vec<u8>> {
+    let damaged = store.damaged();
+    assert!(damaged.iter().all(|one| one.bucket.as_deref() == Some("b")), "{damaged:?}");
+    let mut keys: Vec<_> = damaged.iter().map(|one| one.key.clone().unwrap().to_vec()).collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn all_keys() -> Vec<Vec<u8>> {
+    let mut keys: Vec<Vec<u8>> = SHAPES.iter().map(|(key, _)| key.as_bytes().to_vec()).collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn check_values(bucket: &Bucket) {
+    for (key, len) in SHAPES {
+        assert!(bucket.get(key.as_bytes()).unwrap() == noise(len as u64, len), "{key}");
+    }
+}
+
+#[test]
+fn every_live_byte_is_read_and_nothing_is_found_in_a_healthy_store() {
+    for organizer in RUNS_ON {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(&directory.path().join("s"), organizer);
+        let bucket = fill(&store);
+        let stats = wait_for_a_pass(&store);
+        let scrub = stats.organizer.scrub;
+        let live: usize = SHAPES.iter().map(|(_, len)| len).sum();
+        assert!(scrub.bytes > live as u64, "{scrub:?}");
+        assert!(scrub.last_pass_s > 1_700_000_000, "{scrub:?}");
+        assert_eq!((stats.organizer.corrupt_buffers, stats.corruptions), (0, 0));
+        assert_eq!((stats.notes, store.damaged()), (Vec::new(), Vec::new()));
+        check_values(&bucket);
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn rot_without_a_second_copy_is_found_unread_and_left_alone_and_everything_else_goes_on() {
+    for organizer in RUNS_ON {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let store = open(&path, organizer);
+        fill(&store);
+        store.close().unwrap();
+        // What was put is in DRAM no more.
+        let store = open(&path, organizer);
+        let bucket = store.open_bucket("b").unwrap();
+        let planted = SHAPES.map(|(key, _)| middle_of(&bucket, key));
+        planted.iter().for_each(|at| flip(&store, *at));
+        let shapes = SHAPES.len() as u64;
+        let stats =
+            wait_for(&store, "all is found", |stats| stats.organizer.corrupt_buffers >= shapes);
+        assert_eq!((stats.dram_hits, stats.dram_misses), (0, 0), "nobody has read");
+        assert_eq!(damaged_keys(&store), all_keys());
+        let stats = wait_for_a_pass(&store);
+        let organizer = &stats.organizer;
+        assert_eq!((organizer.corrupt_buffers, organizer.quarantined_buffers), (shapes, shapes));
+        assert_eq!((organizer.repaired_buffers, organizer.moved_bytes), (0, 0));
+        assert!(stats.notes.len() >= SHAPES.len(), "{:?}", stats.notes);
+        for (key, _) in SHAPES {
+            let refused = bucket.get(key.as_bytes()).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Corrupt);
+            assert!(refused.message().contains(key) && refused.message().contains("\"b\""));
+        }
+        bucket.put(b"new", &noise(5, 50_000)).unwrap();
+        assert!(bucket.get(b"new").unwrap() == noise(5, 50_000));
+        // A blob that is put again is whole, and so are bytes that come back.
+        bucket.put(SHAPES[1].0.as_bytes(), &noise(40_000, 40_000)).unwrap();
+        [0, 2, 3].iter().for_each(|shape| flip(&store, planted[*shape]));
+        wait_for_a_pass(&store);
+        assert_eq!(store.damaged(), Vec::new());
+        check_values(&bucket);
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_rotten_buffer_that_dram_has_is_written_elsewhere_and_read_from_there_after_a_reopening() {
+    for organizer in RUNS_ON {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let store = open(&path, organizer);
+        let bucket = fill(&store);
+        SHAPES.iter().for_each(|(key, _)| bring_middle_into_dram(&bucket, key));
+        let planted = SHAPES.map(|(key, _)| middle_of(&bucket, key));
+        planted.iter().for_each(|at| flip(&store, *at));
+        let shapes = SHAPES.len() as u64;
+        let stats =
+            wait_for(&store, "all is repaired", |stats| stats.organizer.repaired_buffers >= shapes);
+        assert_eq!(stats.organizer.corrupt_buffers, shapes, "{stats:?}");
+        let stats = wait_for_a_pass(&store);
+        let figures = (stats.organizer.repaired_buffers, stats.organizer.quarantined_buffers);
+        assert_eq!((figures, store.damaged()), ((shapes, 0), Vec::new()));
+        for (at, (key, _)) in planted.iter().zip(SHAPES) {
+            assert_ne!(middle_of(&bucket, key), *at, "{key} is where it was");
+        }
+        store.close().unwrap();
+        let store = open(&path, organizer);
+        let options = CheckOptions::default();
+        let report = store.check(&options, |_| std::ops::ControlFlow::Continue(())).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        check_values(&store.open_bucket("b").unwrap());
+        store.close().unwrap();
+    }
+}
