@@ -13,6 +13,8 @@ use serde::Serialize;
 use crate::rng::Rng;
 
 const MIB: u64 = 1 << 20;
+/// Bytes a second that the scrub reads: a pass takes some hundred milliseconds.
+const SCRUB_RATE: u64 = 64 << 20;
 /// Of a mixed load, sizes above this are drawn for one value in [`BIG_ONE_IN`].
 const BIG: u64 = 40_000;
 const BIG_ONE_IN: u64 = 8;
@@ -92,6 +94,8 @@ pub struct Options {
     pub levels: Levels,
     /// Whether values are mostly changed in part, so that they have many extents.
     pub is_patchy: bool,
+    /// Between two passes of the scrub, if there is one.
+    pub scrub_interval_ms: Option<u64>,
     /// What the devices do.
     pub weather: Weather,
     /// Changes and reads of all callers, over all lives.
@@ -151,6 +155,7 @@ impl Options {
             watermark_high: rng.pick(&[0.8, 0.8, 0.02]),
             levels: rng.pick(&[Levels::Mixed, Levels::Lazy, Levels::Eager, Levels::Plain]),
             is_patchy: rng.one_in(4),
+            scrub_interval_ms: None,
             weather,
             operations,
             lives: 1 + rng.below(if load == Load::Crowded { 2 } else { 4 }),
@@ -161,6 +166,7 @@ impl Options {
         if rng.one_in(2) {
             options.capacities[1] *= 4;
         }
+        options.scrub_interval_ms = rng.pick(&[None, None, Some(10), Some(100)]);
         options
     }
 
@@ -193,7 +199,17 @@ impl Options {
             read_only: None,
             missing_tiers: MissingTiers::Fail,
             page_extents: self.page_extents,
-            scrub: ScrubSettings::OFF,
+            scrub: self.scrub(),
+        }
+    }
+
+    fn scrub(&self) -> ScrubSettings {
+        match self.scrub_interval_ms {
+            None => ScrubSettings::OFF,
+            Some(interval) => ScrubSettings {
+                bytes_per_second: SCRUB_RATE,
+                interval: Duration::from_millis(interval),
+            },
         }
     }
 
