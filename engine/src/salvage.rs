@@ -7,7 +7,7 @@
 //! 1. superblocks, any good slot of any tier, with epoch, watermark and cuts ([`history_of`]);
 //! 2. of each partition the newest image that can be read, of the newest checkpoint, the one before or
 //!    a copy on another tier (`checkpoints`);
-//! 3. the log, also behind damage (`batches`), as far as it is known to be the log (`chain`);
+//! 3. the log (`log`), also behind damage (`batches`), as far as it is known to be the log (`chain`);
 //! 4. the summaries of sealed segments (`segments`).
 //!
 //! From that it makes the state (`state`), which knows of each blob up to which batch nothing can have
@@ -18,13 +18,14 @@ mod batches;
 mod buffers;
 mod chain;
 mod checkpoints;
+mod log;
 mod medium;
+mod names;
 mod report;
 mod segments;
 mod state;
 mod value;
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
@@ -34,19 +35,11 @@ pub use value::Piece;
 
 use crate::engine::{Identity, check_identity, history_of};
 use crate::error::{ErrorKind, Result, fail};
-use crate::limits::BUCKET_NAME_LEN_MAX;
 use crate::log::attributes::AttributeList;
-use crate::log::record::SegmentKind;
 use crate::log::root::Root;
-use crate::log::superblock::{
-    LogStart, SUPERBLOCK_LEN, SUPERBLOCK_MAGIC, SUPERBLOCK_SLOTS, Superblock,
-};
-use crate::recover::History;
+use crate::log::superblock::{SUPERBLOCK_LEN, SUPERBLOCK_MAGIC, SUPERBLOCK_SLOTS, Superblock};
 use crate::store::BucketOptions;
-use crate::types::{BatchSeq, BucketId, Epoch, TierId, TierSegment, Version};
-use batches::{Batches, Search};
-use buffers::has_landed;
-use chain::{Chosen, Link};
+use crate::types::{BatchSeq, BucketId, TierId, Version};
 use medium::Medium;
 use state::{Blob, State};
 
@@ -125,7 +118,7 @@ impl Salvage {
         let roots = checkpoints::find(&medium, &superblocks, &history, &mut checkpoint);
         checkpoints::load(&medium, &roots, &mut state, &mut checkpoint);
         let roots: Vec<Root> = roots.into_iter().map(|candidate| candidate.root).collect();
-        let log = read_log(&medium, &superblocks, &history, &roots, &mut state);
+        let log = log::read(&medium, &superblocks, &history, &roots, &mut state);
         let last_missing = match (&log.end_unknown, log.gaps.last()) {
             (Some(_), _) => BatchSeq(u64::MAX),
             (None, Some(gap)) => BatchSeq(*gap.end()),
@@ -133,15 +126,15 @@ impl Salvage {
         };
         let summaries = segments::scan(&medium, &mut state, last_missing);
         state.finish();
-        let current_buckets = current_buckets(&state, last_missing);
-        let names = names_of(&state, &current_buckets);
+        let current_buckets = names::current_buckets(&state, last_missing);
+        let names = names::names_of(&state, &current_buckets);
         let report = SalvageReport {
             store: identity.store,
             tiers: tiers_found(&medium, &superblocks),
             checkpoint,
             log,
             summaries,
-            lost: lost_of(&state, &names),
+            lost: names::lost_of(&state, &names),
             buckets: names.len() as u64,
             current: 0,
             maybe_stale: 0,
@@ -224,8 +217,6 @@ impl Salvage {
     }
 }
 
-// ---- tiers --------------------------------------------------------------------------------
-
 /// Of each tier the superblocks that are good and its own, newest first. A tier with one of another
 /// store, or in the wrong place, is lost.
 fn read_superblocks(medium: &mut Medium, identity: &Identity) -> Result<Vec<Vec<Superblock>>> {
@@ -274,214 +265,4 @@ fn tiers_found(medium: &Medium, superblocks: &[Vec<Superblock>]) -> Vec<TierFoun
         superblocks: good.len(),
     });
     found.collect()
-}
-
-// ---- log ----------------------------------------------------------------------------------
-
-/// Reads the log and applies it: first what was flushed, then what came to its place beyond that.
-fn read_log(
-    medium: &Medium,
-    superblocks: &[Vec<Superblock>],
-    history: &History,
-    roots: &[Root],
-    state: &mut State,
-) -> LogFound {
-    let oldest = state.cuts.iter().copied().min().unwrap_or_default();
-    let from = roots.first().map_or(oldest, |root| root.seq.min(oldest)).next();
-    let starts = starts_of(superblocks, roots);
-    let uses = uses_of(roots);
-    let search =
-        Search { medium, tier: LOG_TIER, starts: &starts, uses: &uses, cuts: &history.cuts, from };
-    let found = search.run();
-    let named = found.views.iter().map(|view| view.identity.watermark).max();
-    let watermark = history.watermark.max(named.unwrap_or_default());
-    let newest = found.views.iter().map(|view| view.identity.epoch).max().unwrap_or(Epoch(0));
-    // Without any superblock the newest epoch is the newest one that has left a batch.
-    let epoch = if history.epoch == Epoch(0) { newest } else { history.epoch };
-    let links: Vec<Link> = found.views.iter().map(Link::of).collect();
-    let known = chain::Known { starts: &starts, epoch, cuts: &history.cuts, from, watermark };
-    let mut chosen = chain::choose(&links, &known);
-    apply(medium, &found, &mut chosen, watermark, state);
-    let end_unknown = why_end_is_unknown(medium, superblocks, history, &found, &chosen, &starts);
-    LogFound {
-        batches: chosen.batches.len() as u64,
-        gaps: chosen.missing,
-        last: chosen.last,
-        end_unknown,
-    }
-}
-
-/// Every place that is named as a beginning of the log.
-fn starts_of(superblocks: &[Vec<Superblock>], roots: &[Root]) -> Vec<LogStart> {
-    let blocks = superblocks.iter().flatten();
-    let of_blocks = blocks.flat_map(|block| {
-        let previous = block.previous.as_ref().map(|previous| previous.log_start);
-        [Some(block.log_start), previous]
-    });
-    of_blocks.flatten().chain(roots.iter().map(|root| root.log_start)).collect()
-}
-
-/// Segments that roots know as the log's.
-fn uses_of(roots: &[Root]) -> Vec<(TierSegment, u32)> {
-    let entries = roots.iter().flat_map(|root| &root.segments);
-    let log = entries.filter(|entry| entry.kind == SegmentKind::Log);
-    log.map(|entry| (entry.segment, entry.generation)).collect()
-}
-
-/// Applies the batches that were chosen. Above the watermark the log ends at the first one whose data
-/// did not land, as it does for recovery.
-fn apply(
-    medium: &Medium,
-    found: &Batches,
-    chosen: &mut Chosen,
-    watermark: BatchSeq,
-    state: &mut State,
-) {
-    for (at, number) in chosen.batches.iter().enumerate() {
-        let view = &found.views[*number];
-        let seq = view.identity.seq;
-        let is_late = seq > watermark;
-        if is_late && !view.records().all(|record| is_landed(medium, record, state)) {
-            chosen.batches.truncate(at);
-            chosen.last = BatchSeq(seq.0 - 1);
-            return;
-        }
-        view.records().for_each(|record| state.apply(seq, record));
-    }
-}
-
-/// Whether the data that a record names is there, as far as no earlier record has put it there.
-fn is_landed(medium: &Medium, record: &crate::log::record::Record, state: &State) -> bool {
-    use crate::log::record::{MoveSubject, Record};
-    let buffers = &state.buffers;
-    let mut defs = record.buffers().iter();
-    let defs_landed =
-        defs.all(|def| buffers.is_at(def.id, def.location) || has_landed(medium, def));
-    let arrived = match record {
-        Record::Move { subject, to, .. } => {
-            let (MoveSubject::Lone { buffer, .. } | MoveSubject::Table { buffer }) = subject;
-            buffers.has_arrived(medium, *buffer, *to)
-        }
-        _ => true,
-    };
-    defs_landed && arrived
-}
-
-/// Why the log may have gone on behind the last batch that is known, if it may: nothing but the log's
-/// tier says how far it goes, so all of that which could say so must be there.
-fn why_end_is_unknown(
-    medium: &Medium,
-    superblocks: &[Vec<Superblock>],
-    history: &History,
-    found: &Batches,
-    chosen: &Chosen,
-    starts: &[LogStart],
-) -> Option<String> {
-    let log = &superblocks[LOG_TIER.index()];
-    if let Err(error) = medium.device(LOG_TIER) {
-        return Some(error.message().to_owned());
-    }
-    if let Some(len) = medium.cut_to_bytes(LOG_TIER) {
-        return Some(format!("the log's tier has been cut to {len} bytes"));
-    }
-    let [newest, _] = &log[..] else {
-        return Some(format!("the log's tier has {} good superblocks of two", log.len()));
-    };
-    if let Some(block) = superblocks.iter().flatten().find(|block| block.begun > newest.epoch) {
-        return Some(format!(
-            "the log's tier is an old copy: open {} has begun, it knows open {}",
-            block.begun.0, newest.epoch.0
-        ));
-    }
-    if log[0].generation == log[1].generation && log[0] != log[1] {
-        return Some("the superblocks of the log's tier differ".to_owned());
-    }
-    if let Some(segment) = found.unreadable.first() {
-        return Some(format!("segment {} of the log cannot be read to its end", segment.0));
-    }
-    if chosen.missing.last().is_some_and(|gap| *gap.end() == chosen.last.0) {
-        return Some(format!("batch {}, the last one known, is missing", chosen.last.0));
-    }
-    let last = chosen.batches.last().map(|at| &found.views[*at].identity);
-    if last.is_some_and(|last| last.epoch > history.epoch) {
-        return Some("the log is newer than all superblocks".to_owned());
-    }
-    let segment = match last {
-        Some(last) => Some((last.segment.segment, last.generation)),
-        None => starts.first().map(|start| (start.segment.segment, start.generation)),
-    };
-    match segment {
-        Some(at) if found.headers.contains(&at) => None,
-        _ => Some("the header of the segment where the log ends is damaged".to_owned()),
-    }
-}
-
-// ---- names --------------------------------------------------------------------------------
-
-/// The buckets whose names stand. Nothing that is lost explains two of one name that are both known.
-fn current_buckets(state: &State, last_missing: BatchSeq) -> BTreeSet<BucketId> {
-    let known = || state.buckets.iter().filter(|(_, bucket)| bucket.known_at >= last_missing);
-    let mut names: BTreeMap<&[u8], usize> = BTreeMap::new();
-    for (_, bucket) in known() {
-        *names.entry(&bucket.name).or_default() += 1;
-    }
-    let is_alone = |bucket: &state::Bucket| names.get(&*bucket.name) == Some(&1);
-    let current = known().filter(|(_, bucket)| !bucket.is_disputed && is_alone(bucket));
-    current.map(|(id, _)| *id).collect()
-}
-
-/// A name for each bucket that is known, or that a blob stands in. Of two of one name the one whose name
-/// stands has it; all others, and those without a name, get their numbers.
-fn names_of(state: &State, current: &BTreeSet<BucketId>) -> BTreeMap<BucketId, String> {
-    let mut order: Vec<_> = state.buckets.iter().collect();
-    order.sort_by_key(|(id, bucket)| (!current.contains(id), Reverse((bucket.known_at, **id))));
-    let mut counts: BTreeMap<&[u8], usize> = BTreeMap::new();
-    for (_, bucket) in &order {
-        *counts.entry(&bucket.name).or_default() += 1;
-    }
-    let mut names = BTreeMap::new();
-    let mut taken: BTreeSet<String> = BTreeSet::new();
-    for (id, bucket) in order {
-        let name = String::from_utf8_lossy(&bucket.name).into_owned();
-        let is_alone = counts.get(&*bucket.name) == Some(&1);
-        let has_it = (current.contains(id) || is_alone) && !taken.contains(&name);
-        let name = if has_it { name } else { numbered(&name, *id, &taken) };
-        taken.insert(name.clone());
-        names.insert(*id, name);
-    }
-    for id in state.blobs.keys().chain(state.lost.keys()) {
-        if !names.contains_key(id) {
-            let name = numbered("nameless", *id, &taken);
-            taken.insert(name.clone());
-            names.insert(*id, name);
-        }
-    }
-    names
-}
-
-/// A name with the bucket's number that nobody has, as long as names may be.
-fn numbered(name: &str, id: BucketId, taken: &BTreeSet<String>) -> String {
-    let mut suffix = format!(" (bucket {})", id.0);
-    loop {
-        let room = BUCKET_NAME_LEN_MAX - suffix.len();
-        let fits =
-            name.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= room);
-        let numbered = format!("{}{suffix}", &name[..fits.last().unwrap_or(0)]);
-        if !taken.contains(&numbered) {
-            return numbered;
-        }
-        suffix.push('\'');
-    }
-}
-
-fn lost_of(state: &State, names: &BTreeMap<BucketId, String>) -> Vec<LostBlob> {
-    let all = state.lost.iter().flat_map(|(id, keys)| {
-        let bucket = names.get(id).cloned().unwrap_or_default();
-        keys.iter().map(move |(key, why)| LostBlob {
-            bucket: bucket.clone(),
-            key: key.clone(),
-            why: why.clone(),
-        })
-    });
-    all.collect()
 }

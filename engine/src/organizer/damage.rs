@@ -86,7 +86,7 @@ impl Damage {
         {
             return false;
         }
-        if self.len() >= DAMAGED_MAX {
+        if self.count() >= DAMAGED_MAX {
             self.prune(core);
         }
         let mut entries = self.entries.lock();
@@ -100,7 +100,7 @@ impl Damage {
 
     /// The buffer at this place is not damaged (any more).
     pub fn forget(&self, at: Location) {
-        if self.len() == 0 {
+        if self.count() == 0 {
             return;
         }
         let mut entries = self.entries.lock();
@@ -110,11 +110,12 @@ impl Damage {
 
     /// Whether this buffer is known to be damaged where it is.
     pub fn has(&self, id: BufferId, at: Location) -> bool {
-        self.len() > 0 && self.entries.lock().get(&at).is_some_and(|entry| entry.found.buffer == id)
+        self.count() > 0
+            && self.entries.lock().get(&at).is_some_and(|entry| entry.found.buffer == id)
     }
 
     /// How many are remembered. Some of them may be gone.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
@@ -126,7 +127,7 @@ impl Damage {
 
     /// What those of a segment take of its live bytes: nothing can be done about these.
     pub fn live_bytes_in(&self, core: &Core, tier: TierId, segment: SegmentId) -> u64 {
-        if self.len() == 0 {
+        if self.count() == 0 {
             return 0;
         }
         let facts = core.space.tier(tier);
@@ -141,7 +142,7 @@ impl Damage {
 
     /// Forgets those that are gone.
     pub fn prune(&self, core: &Core) {
-        if self.len() == 0 {
+        if self.count() == 0 {
             return;
         }
         let all = self.entries.lock().clone();
