@@ -7,8 +7,10 @@ use isotherm_sim::rng::Rng;
 use parking_lot::Mutex;
 
 const BLOCK: u64 = 4096;
-/// What a disk writes whole or not at all.
+/// What any disk writes whole or not at all.
 pub const SECTOR: usize = 512;
+/// What a disk with physical blocks of 4096 bytes writes whole or not at all.
+pub const PHYSICAL_BLOCK: usize = BLOCK as usize;
 
 /// What a disk was asked to do that a power cut cares for.
 #[derive(Clone)]
@@ -161,8 +163,9 @@ impl Disk {
     }
 
     /// Power fails with these writes in the cache, over the base: each of them is there, is lost, or
-    /// is there in some sectors. The same `seed` leaves the same. Returns how many were torn.
-    pub fn crash(&self, pending: &[Event], seed: u64) -> u64 {
+    /// is there in some of its pieces of `unit` bytes. The same `seed` leaves the same. Returns how
+    /// many were torn.
+    pub fn crash(&self, pending: &[Event], unit: usize, seed: u64) -> u64 {
         let mut rng = Rng::new(seed);
         // In quarters; at the ends all of them are there, and none.
         let kept = rng.below(5);
@@ -171,11 +174,11 @@ impl Disk {
         state.overlay.clear();
         for event in pending {
             let Event::Write { at, bytes } = event else { continue };
-            if kept < 4 && bytes.len() > SECTOR && rng.one_in(4) {
+            if kept < 4 && bytes.len() > unit && rng.one_in(4) {
                 torn += 1;
-                for (sector, part) in bytes.chunks(SECTOR).enumerate() {
+                for (number, part) in bytes.chunks(unit).enumerate() {
                     if rng.one_in(2) {
-                        state.write(at + (sector * SECTOR) as u64, part);
+                        state.write(at + (number * unit) as u64, part);
                     }
                 }
             } else if rng.below(4) < kept {
@@ -239,7 +242,7 @@ mod tests {
             let (durable, pending) = events.split_at(flushed.map_or(0, |at| at + 1));
             disk.advance(durable);
             let base = contents(&disk);
-            torn += disk.crash(pending, seed);
+            torn += disk.crash(pending, SECTOR, seed);
             let first = contents(&disk);
             for (at, (&now, &was)) in first.iter().zip(&base).enumerate() {
                 let is_pending = pending.iter().any(|event| match event {
@@ -251,7 +254,7 @@ mod tests {
                 });
                 assert!(now == was || is_pending, "seed {seed}, byte {at}: {was} became {now}");
             }
-            disk.crash(pending, seed);
+            disk.crash(pending, SECTOR, seed);
             assert_eq!(contents(&disk), first, "the same seed leaves the same");
         }
         assert!(torn > 0, "no write was torn");

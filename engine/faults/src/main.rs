@@ -84,8 +84,10 @@ fn run(arguments: &Arguments) -> Outcome<ExitCode> {
         let start = Instant::now();
         let mut sum = Report::default();
         let mut seed = arguments.seed;
-        while sum.images < arguments.images as u64 {
-            let images = IMAGES_OF_A_LIFE.min(arguments.images - sum.images as usize);
+        let mut left = arguments.images;
+        while left > 0 {
+            let images = IMAGES_OF_A_LIFE.min(left);
+            left -= images;
             let plan = Plan { seed, file_system, images, is_lying: arguments.is_lying };
             let report =
                 life::live(plan, &watchdog).map_err(|error| format!("{plan:?}: {error}"))?;
@@ -106,7 +108,7 @@ fn tell(file_system: FileSystem, sum: &Report, seconds: f64) {
     println!(
         "{}: {} images, {} losses, {:.1} images/s, {seconds:.0} s; {} durable changes compared, {} others \
          of which {} were there; recorded: {} changes, {} writes and flushes, {} of them flushes, {} \
-         demotions, {} cleanings; {} writes torn",
+         demotions, {} cleanings; {} writes torn, {} images refused by the file system and made again",
         file_system.name(),
         sum.images,
         sum.losses.len(),
@@ -120,5 +122,6 @@ fn tell(file_system: FileSystem, sum: &Report, seconds: f64) {
         sum.behind.demotions,
         sum.behind.cleanings,
         sum.torn,
+        sum.refused,
     );
 }

@@ -211,11 +211,12 @@ pub fn clean_up() {
         let connection = device.trim_start_matches("0:");
         let _ = fs::write(format!("/sys/fs/fuse/connections/{connection}/abort"), "1");
     }
+    // While the files are still there by name; a device that is in use goes when it no longer is.
+    detach_left(&prefix);
     // The last one mounted may lie on those before.
     for (_, path) in left.iter().rev() {
         let _ = run(&mut command("umount", ["-l", path]));
     }
-    detach_left(&prefix);
     remove_left(&prefix);
 }
 
@@ -224,7 +225,6 @@ fn detach_left(prefix: &str) {
     let Ok(devices) = run(&mut { listed }) else { return };
     for line in devices.lines() {
         let Some((device, file)) = line.trim().split_once(char::is_whitespace) else { continue };
-        // The file may be named as the one file of a file system that is gone.
         let rest = file.trim().strip_prefix(prefix);
         if rest.is_some_and(|rest| !is_alive(rest.split('/').next().unwrap_or_default())) {
             let _ = run(&mut command("losetup", ["-d", device]));
