@@ -13,6 +13,8 @@ have() {
         gcc) command -v cc >/dev/null && command -v gcc >/dev/null ;;
         libc6-dev) [ -e /usr/include/stdio.h ] || has_header stdio.h ;;
         librocksdb-dev) [ -e /usr/include/rocksdb/c.h ] || has_header rocksdb/c.h ;;
+        xfsprogs) command -v mkfs.xfs >/dev/null ;;
+        e2fsprogs) command -v mkfs.ext4 >/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }

@@ -59,6 +59,7 @@ fi
 $full && stage leaks env ISOTHERM_LEAK_OPENS=100000 ISOTHERM_LEAK_OPERATIONS=1000000 \
     cargo test --release --package isotherm --test leaks -- --nocapture
 $full && stage simulator cargo run --release --package isotherm-sim -- --seeds 0..5000
+$full && stage crash-images scripts/crash-images.sh
 $full && stage coverage scripts/coverage.sh
 # Bugs planted on purpose: the simulator must find each within a minute.
 $full && stage clippy-plants cargo clippy --package isotherm-sim --features plant --all-targets -- -D warnings
