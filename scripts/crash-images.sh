@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Crash images of stores on XFS and ext4, 1,000 each, and a disk that lies about flushes, which must be
-# caught. Ends with 77 where it cannot run: it needs root, /dev/fuse and loop devices.
+# caught; and disks that fail. Ends with 77 where it cannot run: it needs root, /dev/fuse and loop devices.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,4 +14,5 @@ if ! scripts/system-packages.sh xfsprogs e2fsprogs; then
 fi
 images=(cargo run --release --package isotherm-faults --)
 "${images[@]}" --images 100 --lying
+"${images[@]}" --failing
 "${images[@]}" --images "${ISOTHERM_CRASH_IMAGES:-1000}"

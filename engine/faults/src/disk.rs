@@ -21,6 +21,19 @@ pub enum Event {
     Flush,
 }
 
+/// What a failing disk refuses, with EIO.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Reads.
+    Reads,
+    /// Writes.
+    Writes,
+    /// Flushes.
+    Flushes,
+    /// Everything.
+    All,
+}
+
 /// A disk in memory. Safe to use from several threads; one mutex makes the order of its events total.
 pub struct Disk {
     len: u64,
@@ -28,6 +41,7 @@ pub struct Disk {
 }
 
 struct State {
+    fault: Option<Fault>,
     base: Vec<u8>,
     /// What was written over the base, in blocks of [`BLOCK`].
     overlay: HashMap<u64, Box<[u8]>>,
@@ -96,13 +110,29 @@ fn pieces(at: u64, len: usize) -> impl Iterator<Item = Piece> {
 impl Disk {
     /// All zeros; `len` bytes, a multiple of 4096.
     pub fn new(len: u64) -> Disk {
-        let state = State { base: vec![0; len as usize], overlay: HashMap::new(), recording: None };
+        let state = State {
+            fault: None,
+            base: vec![0; len as usize],
+            overlay: HashMap::new(),
+            recording: None,
+        };
         Disk { len, state: Mutex::new(state) }
     }
 
     /// Its length in bytes.
     pub fn len(&self) -> u64 {
         self.len
+    }
+
+    /// From now on it fails in this way, or in none.
+    pub fn fail(&self, fault: Option<Fault>) {
+        self.state.lock().fault = fault;
+    }
+
+    /// Whether it refuses what this fault is about.
+    pub fn refuses(&self, fault: Fault) -> bool {
+        let now = self.state.lock().fault;
+        now == Some(fault) || now == Some(Fault::All)
     }
 
     /// Whether the range lies on the disk.

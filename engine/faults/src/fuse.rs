@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Fault};
 use crate::mounts::{self, Mounted, Outcome};
 
 /// What the file is called.
@@ -142,6 +142,9 @@ fn carry_out(disk: &Disk, code: u32, node: u64, body: &[u8]) -> Result<Vec<u8>, 
         operation::OPEN => Ok(opened()),
         operation::STATFS => Ok(vec![0; 80]),
         operation::RELEASE => Ok(Vec::new()),
+        operation::READ if disk.refuses(Fault::Reads) => Err(EIO),
+        operation::WRITE | operation::FALLOCATE if disk.refuses(Fault::Writes) => Err(EIO),
+        operation::FSYNC if disk.refuses(Fault::Flushes) => Err(EIO),
         operation::READ => read(disk, body),
         operation::WRITE => write(disk, body),
         operation::FALLOCATE => zero(disk, body),

@@ -4,9 +4,10 @@
 //! and a store there ([`mounts`]). The [`disk`] records every write and flush in order while callers
 //! use the store ([`workload`]) and note when each change was acknowledged ([`history`]). A crash image is
 //! what the last flush covers, and a part of the writes since; it is mounted, the store opened and
-//! compared ([`life`]).
+//! compared ([`life`]). Or the disk begins to fail while the store is in use ([`failing`]).
 
 mod disk;
+mod failing;
 mod fuse;
 mod history;
 mod life;
@@ -17,16 +18,18 @@ mod workload;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use disk::Fault;
 use life::{Plan, Report};
 use mounts::{FileSystem, Outcome};
 use watchdog::Watchdog;
 
 const USAGE: &str = "\
-isotherm-crash-images [--images N] [--seed S] [--fs xfs|ext4|both] [--lying]
+isotherm-crash-images [--images N] [--seed S] [--fs xfs|ext4|both] [--lying | --failing]
   --images N   crash images on each file system (100)
   --seed S     of the first life; each life has the next one, and 250 images (1)
   --fs F       the file systems (both)
   --lying      the disk takes back seven of eight flushes: a run without a loss fails
+  --failing    no crash images: reads, writes, flushes, and all three, fail under a store
 It needs root, /dev/fuse and loop devices; without them it ends with 77. A life's calls follow from its
 seed, their interleaving does not: the image of a loss is kept as a file beside the report.";
 
@@ -38,15 +41,21 @@ struct Arguments {
     seed: u64,
     file_systems: Vec<FileSystem>,
     is_lying: bool,
+    is_failing: bool,
 }
 
 fn arguments() -> Outcome<Arguments> {
     let both = vec![FileSystem::Xfs, FileSystem::Ext4];
-    let mut read = Arguments { images: 100, seed: 1, file_systems: both, is_lying: false };
+    let mut read =
+        Arguments { images: 100, seed: 1, file_systems: both, is_lying: false, is_failing: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         if word == "--lying" {
             read.is_lying = true;
+            continue;
+        }
+        if word == "--failing" {
+            read.is_failing = true;
             continue;
         }
         let value = words.next().ok_or(USAGE)?;
@@ -79,6 +88,29 @@ fn run(arguments: &Arguments) -> Outcome<ExitCode> {
     }
     mounts::clean_up();
     let watchdog = Watchdog::start()?;
+    match arguments.is_failing {
+        true => let_disks_fail(arguments, &watchdog),
+        false => crash(arguments, &watchdog),
+    }
+}
+
+fn let_disks_fail(arguments: &Arguments, watchdog: &Watchdog) -> Outcome<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for &file_system in &arguments.file_systems {
+        for fault in [Fault::Reads, Fault::Writes, Fault::Flushes, Fault::All] {
+            match failing::fail(file_system, fault, arguments.seed, watchdog) {
+                Ok(seen) => println!("{seen}"),
+                Err(error) => {
+                    println!("WRONG: {}, {fault:?} fail: {error}", file_system.name());
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn crash(arguments: &Arguments, watchdog: &Watchdog) -> Outcome<ExitCode> {
     let mut losses = 0;
     for &file_system in &arguments.file_systems {
         let start = Instant::now();
@@ -90,7 +122,7 @@ fn run(arguments: &Arguments) -> Outcome<ExitCode> {
             left -= images;
             let plan = Plan { seed, file_system, images, is_lying: arguments.is_lying };
             let report =
-                life::live(plan, &watchdog).map_err(|error| format!("{plan:?}: {error}"))?;
+                life::live(plan, watchdog).map_err(|error| format!("{plan:?}: {error}"))?;
             for loss in &report.losses {
                 println!("LOSS: {loss}");
             }

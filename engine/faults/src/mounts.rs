@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::disk::Disk;
 use crate::fuse::{FILE, Served};
@@ -15,6 +16,9 @@ pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Directories of runs, and the number of the process behind it.
 const PREFIX: &str = "isotherm-crash-images-";
+
+/// How long it may take until nobody has a file open any more.
+const LET_GO_MAX: Duration = Duration::from_secs(10);
 
 /// A file system to put the store on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,9 +98,16 @@ impl Mounted {
         Mounted(path.into())
     }
 
-    /// Unmounts, and says what stands in the way.
+    /// Unmounts, and says what stands in the way. The kernel lets go of a ring's files a moment after
+    /// the ring.
     pub fn unmount(self) -> Outcome<()> {
-        run(command("umount", []).arg(&self.0))?;
+        let start = Instant::now();
+        while let Err(error) = run(command("umount", []).arg(&self.0)) {
+            if start.elapsed() > LET_GO_MAX {
+                return Err(format!("{error}; open are {:?}", open_under(&self.0)).into());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         std::mem::forget(self);
         Ok(())
     }
@@ -108,6 +119,13 @@ impl Drop for Mounted {
             let _ = run(command("umount", ["-l"]).arg(&self.0));
         }
     }
+}
+
+/// Files of this process under a path.
+fn open_under(path: &Path) -> Vec<PathBuf> {
+    let descriptors = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let files = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+    files.filter(|file| file.starts_with(path)).collect()
 }
 
 /// A loop device, until it is dropped.

@@ -65,6 +65,16 @@ fn a_disk_that_lies_about_flushes_is_caught() {
 }
 
 #[test]
+fn a_disk_that_begins_to_fail_loses_nothing_that_was_acknowledged() {
+    for file_system in ["xfs", "ext4"] {
+        let output = images(&["--failing", "--fs", file_system]).output().unwrap();
+        if let Some(said) = said(&output) {
+            assert_eq!(said.matches(" are there").count(), 4, "{said}");
+        }
+    }
+}
+
+#[test]
 fn the_next_run_undoes_what_a_killed_one_has_left() {
     let mut killed = images(&["--images", "1000", "--fs", "ext4"])
         .stdout(Stdio::null())
