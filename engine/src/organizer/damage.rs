@@ -53,7 +53,7 @@ struct Entry {
 #[derive(Default)]
 pub struct Damage {
     entries: Mutex<BTreeMap<Location, Entry>>,
-    count: AtomicUsize,
+    known: AtomicUsize,
 }
 
 impl Damage {
@@ -86,7 +86,7 @@ impl Damage {
         {
             return false;
         }
-        if self.len() >= DAMAGED_MAX {
+        if self.count() >= DAMAGED_MAX {
             self.prune(core);
         }
         let mut entries = self.entries.lock();
@@ -94,28 +94,29 @@ impl Damage {
             return false;
         }
         entries.insert(at, entry);
-        self.count.store(entries.len(), Ordering::Relaxed);
+        self.known.store(entries.len(), Ordering::Relaxed);
         true
     }
 
     /// The buffer at this place is not damaged (any more).
     pub fn forget(&self, at: Location) {
-        if self.len() == 0 {
+        if self.count() == 0 {
             return;
         }
         let mut entries = self.entries.lock();
         entries.remove(&at);
-        self.count.store(entries.len(), Ordering::Relaxed);
+        self.known.store(entries.len(), Ordering::Relaxed);
     }
 
     /// Whether this buffer is known to be damaged where it is.
     pub fn has(&self, id: BufferId, at: Location) -> bool {
-        self.len() > 0 && self.entries.lock().get(&at).is_some_and(|entry| entry.found.buffer == id)
+        self.count() > 0
+            && self.entries.lock().get(&at).is_some_and(|entry| entry.found.buffer == id)
     }
 
     /// How many are remembered. Some of them may be gone.
-    pub fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+    pub fn count(&self) -> usize {
+        self.known.load(Ordering::Relaxed)
     }
 
     /// Those that are still there, by place.
@@ -126,7 +127,7 @@ impl Damage {
 
     /// What those of a segment take of its live bytes: nothing can be done about these.
     pub fn live_bytes_in(&self, core: &Core, tier: TierId, segment: SegmentId) -> u64 {
-        if self.len() == 0 {
+        if self.count() == 0 {
             return 0;
         }
         let facts = core.space.tier(tier);
@@ -141,7 +142,7 @@ impl Damage {
 
     /// Forgets those that are gone.
     pub fn prune(&self, core: &Core) {
-        if self.len() == 0 {
+        if self.count() == 0 {
             return;
         }
         let all = self.entries.lock().clone();
@@ -156,7 +157,7 @@ impl Damage {
                 entries.remove(&at);
             }
         }
-        self.count.store(entries.len(), Ordering::Relaxed);
+        self.known.store(entries.len(), Ordering::Relaxed);
     }
 }
 

@@ -225,7 +225,7 @@ impl OrganizerHandle {
             dram_evictions: get(&counters.dram_evictions),
             corrupt_buffers: get(&counters.corrupt_buffers),
             repaired_buffers: get(&counters.repaired_buffers),
-            quarantined_buffers: self.damage.len() as u64,
+            quarantined_buffers: self.damage.count() as u64,
             scrub: counters.scrub.stats(),
         }
     }
