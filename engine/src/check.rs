@@ -15,6 +15,7 @@ use crate::core::Core;
 use crate::error::{ErrorKind, Result, fail};
 use crate::io::runtime::Nanos;
 use crate::store::Store;
+use crate::survey::SurveyReport;
 use crate::types::{BufferId, SegmentId, TierId};
 
 pub use walk::Walk;
@@ -128,6 +129,8 @@ pub struct CheckReport {
     pub faults: Vec<Fault>,
     /// All faults.
     pub fault_count: u64,
+    /// What the engine keeps for itself: superblocks, checkpoints, the log.
+    pub structures: SurveyReport,
     /// Live bytes of segments.
     pub recount: Recount,
     /// It was ended before it had seen everything.
@@ -141,7 +144,8 @@ impl CheckReport {
             Recount::NotMade => 0,
             Recount::Made(miscounts) => miscounts.len(),
         };
-        self.fault_count == 0 && miscounts == 0 && !self.cancelled
+        let faults = self.fault_count + self.structures.fault_count;
+        faults == 0 && miscounts == 0 && !self.cancelled
     }
 
     fn note(&mut self, fault: Fault) {
@@ -154,8 +158,9 @@ impl CheckReport {
 
 impl Store {
     /// Checks every blob, while the store is in use: reads every buffer and every extent page from
-    /// its device and compares it with its checksums. It stops at no fault. `progress` is told many
-    /// times a second how far it has come, and says whether to go on.
+    /// its device and compares it with its checksums. Before them it reads what the engine keeps for
+    /// itself: superblocks, checkpoints, the log as far as it is kept. It stops at no fault. `progress` is
+    /// told many times a second how far it has come, and says whether to go on.
     ///
     /// # Errors
     /// `Closed` if the store is or gets closed, `InvalidArgument` for a rate of zero. What is wrong

@@ -11,7 +11,7 @@ use crate::api::admit::Warmth;
 use crate::buckets::Buckets;
 use crate::config::ScrubSettings;
 pub use crate::core::messages::{
-    BufferName, Change, Commit, DramImage, Group, Member, MoveRequest, NewBuffer, Origin,
+    BufferName, Change, Commit, DramImage, Group, Member, Mend, MoveRequest, NewBuffer, Origin,
     PageCommit, PagedSplice, Payload, ReadRequest, ReleaseRequest, Request, ShardTask, Share,
     Source, Splice, WriteRequest,
 };

@@ -27,6 +27,7 @@ pub mod salvage;
 pub mod shard;
 pub mod stats;
 pub mod store;
+pub mod survey;
 mod sync;
 #[cfg(test)]
 mod testing;
@@ -54,4 +55,5 @@ pub use stats::Stats;
 pub use store::{
     BucketInfo, BucketOptions, CompactReport, CompactedTier, Info, Scope, Store, TierInfo,
 };
+pub use survey::{Structure, StructureFault, SurveyReport};
 pub use types::{Durability, TierKind, Version};

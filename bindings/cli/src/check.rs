@@ -49,7 +49,13 @@ fn list<'a>(object: &'a Value, field: &str) -> &'a [Value] {
 }
 
 fn verdict(report: &Value) -> String {
+    let structures = number(&report["structures"], "fault_count");
     match (number(report, "fault_count"), list(report, "miscounts").len()) {
+        (0, _) if structures > 0 => {
+            format!(
+                "{structures} faults in what the engine keeps for itself; an open store mends them"
+            )
+        }
         (0, 0) => "the check did not come to its end; run it again".to_owned(),
         (0, miscounts) => format!("{miscounts} segments are miscounted; reopen the store"),
         (faults, _) => format!("{faults} faults; put the blobs again from another copy"),
@@ -66,6 +72,16 @@ fn report_text(report: &Value) -> String {
         number(report, "pages"),
         human_size(number(report, "bytes")),
     );
+    let structures = &report["structures"];
+    text.push_str(&format!(
+        "{} superblocks, {} parts of checkpoints, {} batches of the log\n",
+        number(structures, "superblocks"),
+        number(structures, "checkpoint_parts"),
+        number(structures, "batches"),
+    ));
+    for fault in list(structures, "faults") {
+        text.push_str(&format!("{}\n", fault["message"].as_str().unwrap_or_default()));
+    }
     match number(report, "in_memory") {
         0 => {}
         count => text.push_str(&format!("{count} buffers are on no device yet\n")),

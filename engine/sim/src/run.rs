@@ -158,6 +158,9 @@ fn refuse_complaints(life: &Life) -> Result<(), String> {
     match stats.notes.iter().find(|note| note.contains("Corrupt")) {
         Some(note) => Err(format!("good devices, and the store notes: {note}")),
         None if stats.corruptions > 0 => Err("good devices, and the store found corruption".into()),
+        None if stats.organizer.scrub.bad_structures > 0 => {
+            Err("good devices, and the scrub found something bad".into())
+        }
         None => Ok(()),
     }
 }

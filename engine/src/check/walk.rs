@@ -18,11 +18,13 @@ use crate::index::extents::clip;
 use crate::index::pages::part;
 use crate::index::state::{Buffer, Checks, Value, whole};
 use crate::io::buffer::AlignedBuf;
+use crate::io::exec::LocalFuture;
 use crate::limits::CHECK_BLOCK;
 use crate::log::page::PageImage;
 use crate::paging::cache::Page;
 use crate::paging::load::blocks_of;
-use crate::types::{BufferId, Place};
+use crate::survey::{self, Survey};
+use crate::types::{BufferId, Place, TierId};
 
 /// Keys fetched at a time.
 const KEYS: usize = 256;
@@ -42,7 +44,18 @@ pub struct Walk {
     after: Option<Arc<[u8]>>,
     keys: VecDeque<Arc<[u8]>>,
     blob: Option<Blob>,
+    /// What the engine keeps for itself; `None` once it has been looked at.
+    survey: Option<Survey>,
     report: CheckReport,
+}
+
+/// The callers' thread as a reader of structures.
+struct Reads(Arc<Core>);
+
+impl survey::Reads for Reads {
+    fn read(&self, tier: TierId, offset: u64, len: usize) -> LocalFuture<'_, Result<AlignedBuf>> {
+        Box::pin(read_blocks(&self.0, tier, offset, len, Reader::Caller))
+    }
 }
 
 /// The blob being checked.
@@ -71,8 +84,10 @@ impl Walk {
     /// A check that has seen nothing yet.
     pub fn new(core: Arc<Core>) -> Walk {
         let buckets = core.buckets.list().into();
+        let survey = Some(Survey::new(core.clone()));
         Walk {
             core,
+            survey,
             buckets,
             bucket: None,
             after: None,
@@ -87,9 +102,9 @@ impl Walk {
         CheckProgress {
             blobs: self.report.blobs,
             blobs_total: self.core.buckets.blob_count(),
-            bytes: self.report.bytes,
+            bytes: self.report.bytes + self.report.structures.bytes,
             bytes_total: self.core.space.tiers().iter().map(|tier| tier.live_bytes()).sum(),
-            faults: self.report.fault_count,
+            faults: self.report.fault_count + self.report.structures.fault_count,
         }
     }
 
@@ -111,6 +126,14 @@ impl Walk {
         let core = self.core.clone();
         // A step at a time, so that closing does not wait for the whole of it.
         let _operation = core.begin_operation()?;
+        if let Some(survey) = &mut self.survey {
+            if !survey.step(&Reads(core.clone())).await {
+                self.survey = None;
+            } else {
+                self.report.structures = survey.report().clone();
+            }
+            return Ok(true);
+        }
         let goal = self.report.bytes + STEP_BYTES;
         for _ in 0..STEP_THINGS {
             if self.report.bytes >= goal {

@@ -9,6 +9,7 @@ use crate::check::{CheckProgress, CheckReport, Fault, FaultyPart, Recount};
 use crate::control::request::to_hex;
 use crate::stats::{LatencyStats, Stats, TierStats};
 use crate::store::Info;
+use crate::survey::{StructureFault, SurveyReport};
 use crate::types::TierKind;
 
 /// Buffers of a blob that an answer lists.
@@ -112,6 +113,8 @@ fn organizer(stats: &Stats) -> Value {
             "bytes": organizer.scrub.bytes,
             "passes": organizer.scrub.passes,
             "last_pass_s": organizer.scrub.last_pass_s,
+            "bad_structures": organizer.scrub.bad_structures,
+            "repaired_structures": organizer.scrub.repaired_structures,
         },
     })
 }
@@ -262,8 +265,31 @@ pub(super) fn report(report: &CheckReport) -> Value {
         "in_memory": report.in_memory,
         "fault_count": report.fault_count,
         "faults": report.faults.iter().map(fault).collect::<Vec<_>>(),
+        "structures": structures(&report.structures),
         "miscounts": recount,
         "cancelled": report.cancelled,
+    })
+}
+
+/// What the engine keeps for itself, as a check has seen it.
+fn structures(report: &SurveyReport) -> Value {
+    let fault = |fault: &StructureFault| {
+        json!({
+            "structure": fault.structure.name(),
+            "kind": format!("{:?}", fault.kind),
+            "code": fault.kind.code(),
+            "tier": fault.tier.0,
+            "device_offset": fault.device_offset,
+            "message": fault.message,
+        })
+    };
+    json!({
+        "superblocks": report.superblocks,
+        "checkpoint_parts": report.checkpoint_parts,
+        "batches": report.batches,
+        "bytes": report.bytes,
+        "fault_count": report.fault_count,
+        "faults": report.faults.iter().map(fault).collect::<Vec<_>>(),
     })
 }
 

@@ -54,6 +54,8 @@ pub enum Request {
     MakeRoom,
     /// Let go of the log that only an older checkpoint needs; answer when that is done. Shard 0.
     Trim(Sender<Result<()>>),
+    /// Write anew what has rotted on a device; answer when that is done. Shard 0.
+    Mend(Mend, Sender<Result<()>>),
     /// Seal the segments that the shard writes to, so that they can be cleaned: nothing else can.
     SealOpen,
     /// The same, of segments that nothing has gone to since this was last asked.
@@ -62,6 +64,20 @@ pub enum Request {
     Run(ShardTask),
     /// End: write what is left, then stop.
     Stop,
+}
+
+/// What the log's owner is to write anew, or to leave behind.
+#[derive(Clone, Copy, Debug)]
+pub enum Mend {
+    /// A slot of a tier, with what the newest superblock says.
+    Superblock {
+        /// The tier.
+        tier: TierId,
+        /// 0 or 1.
+        slot: usize,
+    },
+    /// The log goes on in another segment, if this is the one in use.
+    LeaveSegment(TierSegment),
 }
 
 /// What a shard runs for a caller, given the shard.

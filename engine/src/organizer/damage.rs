@@ -53,7 +53,7 @@ struct Entry {
 #[derive(Default)]
 pub struct Damage {
     entries: Mutex<BTreeMap<Location, Entry>>,
-    count: AtomicUsize,
+    known: AtomicUsize,
 }
 
 impl Damage {
@@ -94,7 +94,7 @@ impl Damage {
             return false;
         }
         entries.insert(at, entry);
-        self.count.store(entries.len(), Ordering::Relaxed);
+        self.known.store(entries.len(), Ordering::Relaxed);
         true
     }
 
@@ -105,7 +105,7 @@ impl Damage {
         }
         let mut entries = self.entries.lock();
         entries.remove(&at);
-        self.count.store(entries.len(), Ordering::Relaxed);
+        self.known.store(entries.len(), Ordering::Relaxed);
     }
 
     /// Whether this buffer is known to be damaged where it is.
@@ -116,7 +116,7 @@ impl Damage {
 
     /// How many are remembered. Some of them may be gone.
     pub fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.known.load(Ordering::Relaxed)
     }
 
     /// Those that are still there, by place.
@@ -157,7 +157,7 @@ impl Damage {
                 entries.remove(&at);
             }
         }
-        self.count.store(entries.len(), Ordering::Relaxed);
+        self.known.store(entries.len(), Ordering::Relaxed);
     }
 }
 

@@ -4,11 +4,14 @@
 //! A pass begins at a place drawn at random, so that a store which is never open for a whole pass is
 //! read in the end, and goes through the devices in the order of places. What is written or moved
 //! meanwhile behind the place it has reached is read by the next pass; moves verify what they copy.
-//! [`pace`]: how fast (pure). [`treat`]: what is done about a damaged buffer.
+//! [`pace`]: how fast (pure). [`treat`]: what is done about a damaged buffer. [`structures`]: what the
+//! engine keeps for itself.
 
 pub mod pace;
+mod structures;
 mod treat;
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,6 +26,7 @@ use crate::organizer::muster::{self, Dweller};
 use crate::organizer::occupants::Occupant;
 use crate::organizer::reading::{Reading, Span, read_span};
 use crate::organizer::scrub::pace::{Pace, first_after};
+use crate::organizer::scrub::structures::Known;
 use crate::tier::space::SegmentPin;
 use crate::types::{Location, Place, SegmentId, TierId, Uuid};
 
@@ -35,6 +39,10 @@ pub struct ScrubCounters {
     pub passes: AtomicU64,
     /// When the last one ended, in seconds since 1970; 0: none has.
     pub last_pass_s: AtomicU64,
+    /// Superblocks, checkpoints and batches found bad, each once.
+    pub bad_structures: AtomicU64,
+    /// Of these, what has been written anew, or is needed no more.
+    pub repaired_structures: AtomicU64,
 }
 
 /// The scrub's figures, for the store's statistics.
@@ -46,6 +54,10 @@ pub struct ScrubStats {
     pub passes: u64,
     /// When the last one ended, in seconds since 1970; 0: none has.
     pub last_pass_s: u64,
+    /// Superblocks, parts of checkpoints and batches of the log found bad, each once.
+    pub bad_structures: u64,
+    /// Of these, what has been written anew, or is needed no more.
+    pub repaired_structures: u64,
 }
 
 impl ScrubCounters {
@@ -56,7 +68,17 @@ impl ScrubCounters {
             bytes: get(&self.bytes),
             passes: get(&self.passes),
             last_pass_s: get(&self.last_pass_s),
+            bad_structures: get(&self.bad_structures),
+            repaired_structures: get(&self.repaired_structures),
         }
+    }
+
+    fn count_bad_structure(&self) {
+        self.bad_structures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_repaired_structures(&self, count: u64) {
+        self.repaired_structures.fetch_add(count, Ordering::Relaxed);
     }
 }
 
@@ -86,6 +108,8 @@ struct Scrub {
     /// Writes anew what there is a second copy of.
     mover: Mover,
     pace: Pace,
+    /// What is known to be bad: each is told of once.
+    bad_structures: HashSet<Known>,
 }
 
 /// Buffers that are kept where they are while they are read together.
@@ -99,7 +123,8 @@ struct Pinned {
 impl Scrub {
     fn new(core: Arc<Core>, exec: Rc<dyn Exec>, devices: Arc<[Uuid]>, rate: u64) -> Scrub {
         let mover = Mover::new(core.clone(), exec.clone(), Class::Background, devices.clone());
-        Scrub { core, exec, devices, mover, pace: Pace::new(rate) }
+        let (pace, bad_structures) = (Pace::new(rate), HashSet::new());
+        Scrub { core, exec, devices, mover, pace, bad_structures }
     }
 
     fn count_pass(&self) {
@@ -131,7 +156,9 @@ impl Scrub {
     async fn pass(&mut self) -> bool {
         let (begin, start) = (Location::from_bits(0), self.start());
         let end = Location::dram(crate::types::SlotId(0));
-        self.read_range(start..end).await && self.read_range(begin..start).await
+        self.read_structures().await
+            && self.read_range(start..end).await
+            && self.read_range(begin..start).await
     }
 
     /// The begin of any segment.

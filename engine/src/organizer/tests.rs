@@ -200,6 +200,7 @@ fn a_damaged_buffer_is_left_where_it_is_and_the_others_are_moved() {
     };
     let read = looked();
     assert!((0..20).all(|_| looked() == read), "it is read again and again, in vain");
+    assert_eq!(world.core.organizer.damage.list(&world.core).len(), 1);
     assert_eq!(world.core.organizer.stats().corrupt_buffers, 1, "counted once");
     assert_eq!(world.buffer(ids[2]).location, damaged.location);
     let others: Vec<u64> = ids.iter().copied().filter(|id| *id != ids[2]).collect();

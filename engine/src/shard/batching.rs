@@ -123,10 +123,12 @@ impl LogOwner {
         let segment_size = core.space.tier(tail.segment.tier).segment_size;
         let room = |tail: &LogTail| usize::try_from(tail.room(segment_size)).unwrap_or(usize::MAX);
         let mut plan = layout_whole(batch, ends, room(&tail))?;
-        if plan.items() == 0 {
-            if !tail.ahead.is_some_and(|ahead| ahead.ready) {
+        let is_ready = tail.ahead.is_some_and(|ahead| ahead.ready);
+        if plan.items() == 0 || is_ready && self.mending.leaves_segment.get() {
+            if !is_ready {
                 return Ok(None);
             }
+            self.mending.leaves_segment.set(false);
             self.switch_segment(&mut tail, segment_size);
             plan = layout_whole(batch, ends, room(&tail))?;
             if plan.items() == 0 {

@@ -31,6 +31,9 @@ pub fn start(owner: &Rc<LogOwner>) {
             if let Some(error) = owner.core().poisoned().cloned() {
                 owner.fail_queue(&error);
                 owner.checkpointer.answer(Some(&error));
+                owner.refuse_mending(&error);
+            } else if owner.mend_superblock().await {
+                continue;
             } else if owner.checkpointer.is_due(&owner) {
                 match owner.checkpoint_step().await {
                     // The next step tries again; until then the log keeps what it has.

@@ -26,6 +26,7 @@ use crate::plant::{Plant, planted};
 use crate::shard::apply::Ack;
 use crate::shard::checkpoint::Checkpointer;
 use crate::shard::copies::{Copies, copy_tier};
+use crate::shard::mending::Mending;
 use crate::shard::{LogSeed, ShardContext, flush, poison_on_error};
 use crate::types::{
     BatchSeq, BucketId, BufferId, Durability, Location, TierSegment, Uuid, Version,
@@ -185,6 +186,7 @@ pub struct LogOwner {
     pub(super) superblocks: RefCell<Vec<Option<Superblock>>>,
     pub(super) checkpointer: Checkpointer,
     pub(super) copies: Copies,
+    pub(super) mending: Mending,
     pub(super) devices: Arc<[Uuid]>,
     /// Log segments behind the one ahead.
     pub(super) spares: RefCell<VecDeque<Ahead>>,
@@ -223,6 +225,7 @@ impl LogOwner {
             devices: seed.devices,
             spares: RefCell::default(),
             switches: Cell::new(0),
+            mending: Mending::default(),
             superblocks: RefCell::new(seed.superblocks),
             checkpointer: Checkpointer::new(seed.checkpoints),
             context,
@@ -356,7 +359,7 @@ impl LogOwner {
         self.stirred.wake_all();
     }
 
-    fn push(&self, part: Part, effect: Effect, level: Durability) {
+    pub(super) fn push(&self, part: Part, effect: Effect, level: Durability) {
         let queued = Queued { first: part, more: Vec::new(), effect, level, checked: false };
         self.queue.borrow_mut().push_back(queued);
     }

@@ -21,6 +21,7 @@ pub mod flush;
 pub mod io;
 mod landing;
 pub mod log_owner;
+mod mending;
 mod order;
 pub mod pacing;
 pub mod read;
@@ -172,6 +173,7 @@ impl Shard {
             (Request::Reclaim, Some(log)) => log.reclaim_soon(),
             (Request::MakeRoom, Some(log)) => log.ask_everybody_for_room(),
             (Request::Trim(reply), Some(log)) => log.trim(reply),
+            (Request::Mend(mend, reply), Some(log)) => log.mend(mend, reply),
             (Request::SealOpen, _) => self.writer.seal_all(),
             (Request::SealIdle, _) => self.writer.seal_idle(),
             (Request::Stop, _) => {
