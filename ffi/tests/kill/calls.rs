@@ -27,8 +27,8 @@ const STEPS_NEW: u64 = 2;
 
 /// Kills about so often, over all calls.
 pub fn sweep(io: IoChoice, seed: u64, kills: u64) {
-    // N goes to about 100: 7 kills at a density of 1, about 5 more for every one more.
-    let density = (kills / (2 * 5 * CALLS.len() as u64)).max(1);
+    // N goes to 100 or 1000: 7 kills at a density of 1, some 4 more for every one more, of most calls.
+    let density = (kills / (4 * CALLS.len() as u64)).max(1);
     let mut old = Place::new(io, seed);
     let mut new = Tally::default();
     for (number, calls) in CALLS.iter().enumerate() {
