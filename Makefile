@@ -69,7 +69,7 @@ packages-demo:
 
 # The tests of the C library are C and C++ programs, those of the Python package need Python alone.
 packages-test:
-	@scripts/system-packages.sh gcc g++ libc6-dev make git pkg-config valgrind python3
+	@scripts/system-packages.sh gcc g++ libc6-dev make git pkg-config valgrind strace python3
 
 # SQLite, LMDB and redb are compiled from their crates; RocksDB is the system's.
 packages-compare:

@@ -53,13 +53,15 @@ if compgen -G '*/tests/*.rs' >/dev/null || compgen -G '*/*/tests/*.rs' >/dev/nul
     stage behaviour cargo test --workspace --no-fail-fast --test '*'
     # The same tests where io_uring is forbidden; the long ones in short. The simulator never uses it, and
     # what attacks file systems is busy with those.
-    stage without-uring env ISOTHERM_MODEL_OPS=60000 ISOTHERM_KILLS=10 \
+    stage without-uring env ISOTHERM_MODEL_OPS=60000 ISOTHERM_KILLS=10 ISOTHERM_C_KILLS=20 \
         scripts/without-uring.sh cargo test --workspace --exclude isotherm-sim \
         --exclude isotherm-faults --no-fail-fast --lib --test '*'
     $full && stage release cargo test --release --workspace --no-fail-fast --test '*'
 fi
 $full && stage leaks env ISOTHERM_LEAK_OPENS=100000 ISOTHERM_LEAK_OPERATIONS=1000000 \
     cargo test --release --package isotherm --test leaks -- --nocapture
+$full && stage c-kills env ISOTHERM_C_KILLS=1000 \
+    cargo test --release --package isotherm-ffi --test kill -- --nocapture
 $full && stage simulator cargo run --release --package isotherm-sim -- --seeds 0..5000
 $full && stage crash-images scripts/crash-images.sh
 $full && stage coverage scripts/coverage.sh

@@ -45,7 +45,11 @@ impl FileDevice {
 
     /// Opens an existing file or block device for reading and writing.
     pub fn open(path: &Path) -> io::Result<FileDevice> {
-        FileDevice::over(options().open(path)?, path)
+        let device = FileDevice::over(options().open(path)?, path)?;
+        if device.file.metadata()?.is_file() {
+            refuse_above_file_size_limit(device.len)?;
+        }
+        Ok(device)
     }
 
     /// Opens an existing file or block device for reading only.
@@ -267,7 +271,8 @@ fn set_direct(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Growing a file beyond RLIMIT_FSIZE sends SIGXFSZ, which would kill the calling program.
+/// A write beyond RLIMIT_FSIZE sends SIGXFSZ, which would kill the calling program, even where the file
+/// is longer already.
 fn refuse_above_file_size_limit(len: u64) -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a local value that outlives the call.

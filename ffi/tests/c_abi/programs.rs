@@ -82,6 +82,15 @@ fn handles_that_are_closed_and_children_that_are_forked_are_refused() {
 }
 
 #[test]
+fn a_limit_of_the_size_of_files_is_an_error_and_not_the_end_of_the_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let limited = compile("ffi/tests/programs/limited.c", &[], directory.path());
+    for io in ["auto", "threads"] {
+        run(program(&limited).env("CHECK_IO", io).arg(directory.path().join(io)));
+    }
+}
+
+#[test]
 fn the_examples_run() {
     let directory = tempfile::tempdir().unwrap();
     for (source, store) in [("bindings/c/example.c", "c"), ("bindings/cpp/example.cpp", "cpp")] {
