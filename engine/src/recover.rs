@@ -31,7 +31,8 @@ use crate::index::table::BufferTable;
 use crate::io::Devices;
 use crate::io::runtime::Runtime;
 use crate::limits::PARTITIONS;
-use crate::log::scan::{Landing, LogExpect, Scan, scan};
+use crate::log::follow::LogExpect;
+use crate::log::scan::{Landing, Scan, scan};
 use crate::log::superblock::{Cut, Previous, RootRef, Superblock};
 use crate::log::tail::LogTail;
 use crate::plant::{Plant, planted};
@@ -127,15 +128,13 @@ fn fill(
 }
 
 /// What the log is expected to be.
-fn expect_of<'a>(superblock: &Superblock, history: &'a History) -> LogExpect<'a> {
+fn expect_of<'a>(superblock: &'a Superblock, history: &'a History) -> LogExpect<'a> {
     LogExpect {
-        store: superblock.store,
-        device_uuid: superblock.device,
         epoch: history.epoch,
         cuts: &history.cuts,
-        segment_size: superblock.segment_size,
         // Not if another tier has seen a later open.
         clean: superblock.clean && superblock.epoch == history.epoch,
+        ..LogExpect::of(superblock)
     }
 }
 

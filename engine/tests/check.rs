@@ -1,20 +1,21 @@
 //! The check of a store in use: nothing in a healthy one, every planted fault in another.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::fs::{File, OpenOptions};
+#[allow(dead_code, reason = "other tests use the rest")]
+mod support;
+
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use isotherm::config::{Config, Tier};
 use isotherm::{
     CheckOptions, CheckReport, Durability, ErrorKind, Fault, FaultyPart, PutOptions, Recount,
     Scope, Store,
 };
+use support::rot::{TIER, config, flip, noise, tier_file};
 
-const TIER: u64 = 64 << 20;
 const CHECK_BLOCK: u64 = 16 << 10;
 /// A blob of each shape: in the log, a lone buffer, a map in memory, a map in pages.
 const SHAPES: [(&str, usize); 5] = [
@@ -25,20 +26,8 @@ const SHAPES: [(&str, usize); 5] = [
     ("pages", 900_000),
 ];
 
-/// Pages of four extents, over buffers of 64 KiB.
 fn open(path: &Path) -> Store {
-    let tiers = Config::builder().tier(Tier::dram("8MiB")).tier(Tier::nvme(TIER));
-    let config = tiers.shards(1).buffer_size("64KiB").page_extents(4);
-    Store::open(path, config.build().unwrap()).unwrap()
-}
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed;
-    let next = |_| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 56) as u8
-    };
-    (0..len).map(next).collect()
+    Store::open(path, config().build().unwrap()).unwrap()
 }
 
 fn fill(store: &Store) {
@@ -50,18 +39,6 @@ fn fill(store: &Store) {
 
 fn check(store: &Store) -> CheckReport {
     store.check(&CheckOptions::default(), |_| ControlFlow::Continue(())).unwrap()
-}
-
-fn tier_file(store: &Store) -> File {
-    let path: PathBuf = store.info().tiers[1].path.clone().unwrap();
-    OpenOptions::new().read(true).write(true).open(path).unwrap()
-}
-
-/// Changes a byte behind the store's back; again, and it is as before.
-fn flip(file: &File, at: u64) {
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).unwrap();
-    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
 }
 
 #[test]

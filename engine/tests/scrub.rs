@@ -2,15 +2,16 @@
 //! leaves the rest alone, and everything else goes on.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+#[allow(dead_code, reason = "other tests use the rest")]
+mod support;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use isotherm::config::{Config, OrganizerChoice, Tier};
 use isotherm::{Bucket, CheckOptions, ErrorKind, Scope, Stats, Store};
+use support::rot::{TIER, config, flip, noise, tier_file};
 
-const TIER: u64 = 64 << 20;
 /// A blob of each shape: in the log, a lone buffer, a map in memory, a map in pages.
 const SHAPES: [(&str, usize); 4] =
     [("in the log", 3000), ("one buffer", 40_000), ("several", 100_000), ("pages", 900_000)];
@@ -19,22 +20,11 @@ const RUNS_ON: [OrganizerChoice; 2] = [OrganizerChoice::Auto, OrganizerChoice::T
 /// Far longer than any pass takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Passes follow each other at once, as fast as the device is. Pages of four extents, over buffers of
-/// 64 KiB.
+/// Passes follow each other at once, as fast as the device is.
 fn open(path: &Path, organizer: OrganizerChoice) -> Store {
-    let tiers = Config::builder().tier(Tier::dram("8MiB")).tier(Tier::nvme(TIER));
-    let config = tiers.shards(1).buffer_size("64KiB").page_extents(4).organizer(organizer);
+    let config = config().organizer(organizer);
     let scrub = config.scrub_bytes_per_second("100GiB").scrub_interval(Duration::from_millis(10));
     Store::open(path, scrub.build().unwrap()).unwrap()
-}
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed;
-    let next = |_| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 56) as u8
-    };
-    (0..len).map(next).collect()
 }
 
 fn fill(store: &Store) -> Bucket {
@@ -44,15 +34,6 @@ fn fill(store: &Store) -> Bucket {
     }
     store.flush(Scope::Store).unwrap();
     bucket
-}
-
-/// Changes a byte behind the store's back; again, and it is as before.
-fn flip(store: &Store, at: u64) {
-    let path = store.info().tiers[1].path.clone().unwrap();
-    let file: File = OpenOptions::new().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).unwrap();
-    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
 }
 
 /// A byte of the value's middle buffer on the device.
@@ -140,7 +121,7 @@ fn rot_without_a_second_copy_is_found_unread_and_left_alone_and_everything_else_
         let store = open(&path, organizer);
         let bucket = store.open_bucket("b").unwrap();
         let planted = SHAPES.map(|(key, _)| middle_of(&bucket, key));
-        planted.iter().for_each(|at| flip(&store, *at));
+        planted.iter().for_each(|at| flip(&tier_file(&store), *at));
         let shapes = SHAPES.len() as u64;
         let stats =
             wait_for(&store, "all is found", |stats| stats.organizer.corrupt_buffers >= shapes);
@@ -160,7 +141,7 @@ fn rot_without_a_second_copy_is_found_unread_and_left_alone_and_everything_else_
         assert!(bucket.get(b"new").unwrap() == noise(5, 50_000));
         // A blob that is put again is whole, and so are bytes that come back.
         bucket.put(SHAPES[1].0.as_bytes(), &noise(40_000, 40_000)).unwrap();
-        [0, 2, 3].iter().for_each(|shape| flip(&store, planted[*shape]));
+        [0, 2, 3].iter().for_each(|shape| flip(&tier_file(&store), planted[*shape]));
         wait_for_a_pass(&store);
         assert_eq!(store.damaged(), Vec::new());
         check_values(&bucket);
@@ -177,7 +158,7 @@ fn a_rotten_buffer_that_dram_has_is_written_elsewhere_and_read_from_there_after_
         let bucket = fill(&store);
         SHAPES.iter().for_each(|(key, _)| bring_middle_into_dram(&bucket, key));
         let planted = SHAPES.map(|(key, _)| middle_of(&bucket, key));
-        planted.iter().for_each(|at| flip(&store, *at));
+        planted.iter().for_each(|at| flip(&tier_file(&store), *at));
         let shapes = SHAPES.len() as u64;
         let stats =
             wait_for(&store, "all is repaired", |stats| stats.organizer.repaired_buffers >= shapes);
@@ -249,7 +230,7 @@ fn rotten_superblocks_checkpoints_and_batches_are_found_and_written_anew() {
             let (what, planted) = structures(&store)[kind].clone();
             let before = wait_for_a_pass(&store).organizer.scrub;
             assert_eq!(before.bad_structures, before.repaired_structures, "{what}");
-            planted.iter().for_each(|at| flip(&store, *at));
+            planted.iter().for_each(|at| flip(&tier_file(&store), *at));
             let stats = wait_for(&store, what, |stats| {
                 let scrub = &stats.organizer.scrub;
                 scrub.bad_structures > before.bad_structures
@@ -289,7 +270,7 @@ fn a_check_names_rotten_superblocks_checkpoints_and_batches() {
     let seen = &clean.structures;
     assert!(seen.superblocks == 2 && seen.checkpoint_parts > 2 && seen.batches > 8, "{seen:?}");
     for (what, planted) in structures(&store) {
-        planted.iter().for_each(|at| flip(&store, *at));
+        planted.iter().for_each(|at| flip(&tier_file(&store), *at));
         let report = check();
         assert!(!report.is_clean() && report.fault_count == 0, "{what}: {report:?}");
         let faults = &report.structures.faults;
@@ -298,7 +279,7 @@ fn a_check_names_rotten_superblocks_checkpoints_and_batches() {
             named.any(|fault| (fault.device_offset..=fault.device_offset + 100).contains(place))
         };
         assert!(planted.iter().any(is_it), "{what}: {faults:?}");
-        planted.iter().for_each(|at| flip(&store, *at));
+        planted.iter().for_each(|at| flip(&tier_file(&store), *at));
         assert!(check().is_clean(), "{what}");
     }
     store.close().unwrap();

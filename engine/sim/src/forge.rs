@@ -6,7 +6,6 @@
 //! left to fall back on.
 
 use isotherm::io::sim::SimWorld;
-use isotherm::io::sim_device::SimDevice;
 use isotherm::io::sim_disk::Disk;
 use isotherm::log::batch::{
     BATCH_FIXED_LEN, BatchIdentity, BatchItem, BatchView, encode, layout, peek_header_len,
@@ -15,13 +14,14 @@ use isotherm::log::checkpoint::{PARTITION_HEADER_LEN, PartitionIdentity, Partiti
 use isotherm::log::codec::seal;
 use isotherm::log::record::{Record, RecordKind};
 use isotherm::log::root::{ROOT_HEADER_LEN, Root};
-use isotherm::log::scan::{LogExpect, scan};
 use isotherm::log::superblock::{
     Chunk, LogStart, RootRef, SUPERBLOCK_LEN, SUPERBLOCK_SLOTS, Superblock,
 };
 use isotherm::log::tail::LogTail;
 use isotherm::types::{BatchSeq, Location, Place, SegmentId, TierId, TierSegment};
 use isotherm::{Error, ErrorKind, Result};
+
+use crate::small::log_of;
 
 const BLOCK: usize = 4096;
 /// Where the checksums of the structures stand in them.
@@ -332,16 +332,7 @@ fn write_only(disk: &mut Disk, block: &[u8]) {
 }
 
 fn read_log(disk: &Disk, newest: &Superblock) -> Result<(Vec<StoredBatch>, LogTail)> {
-    let expect = LogExpect {
-        store: newest.store,
-        device_uuid: newest.device,
-        epoch: newest.epoch,
-        cuts: &newest.cuts,
-        segment_size: newest.segment_size,
-        clean: newest.clean,
-    };
-    let device = SimDevice::over(SimWorld::new(3), 9, newest.capacity, disk.clone());
-    let log = scan(&*device, newest.log_start, &expect)?;
+    let log = log_of(&SimWorld::new(3), newest, newest.log_start, disk, newest.capacity)?;
     let batches = log.batches.into_iter().zip(log.offsets).map(|(view, offset)| StoredBatch {
         offset,
         header: read(disk, offset, view.shape.header_len as usize),

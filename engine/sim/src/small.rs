@@ -12,8 +12,9 @@ use isotherm::io::runtime::Runtime;
 use isotherm::io::sim::SimWorld;
 use isotherm::io::sim_device::SimDevice;
 use isotherm::io::sim_disk::{Disk, Fate};
+use isotherm::log::follow::LogExpect;
 use isotherm::log::record::{Record, RecordKind};
-use isotherm::log::scan::{LogExpect, Scan, scan};
+use isotherm::log::scan::{Scan, scan};
 use isotherm::log::superblock::{LogStart, SUPERBLOCK_LEN, SUPERBLOCK_SLOTS, Superblock};
 use isotherm::salvage::SalvageTier;
 use isotherm::types::Uuid;
@@ -266,14 +267,7 @@ pub(crate) fn log_of(
     disk: &Disk,
     len: u64,
 ) -> Result<Scan> {
-    let expect = LogExpect {
-        store: superblock.store,
-        device_uuid: superblock.device,
-        epoch: superblock.epoch,
-        cuts: &superblock.cuts,
-        segment_size: superblock.segment_size,
-        clean: superblock.clean,
-    };
+    let expect = LogExpect::of(superblock);
     let device = SimDevice::over(world.clone(), 9, len, disk.clone());
     scan(&*device, start, &expect)
 }

@@ -3,7 +3,7 @@
 use crate::config::ResolvedConfig;
 use crate::engine::superblocks::{load_superblocks, store_superblock, write_block};
 use crate::engine::{Identity, LOG_TIER};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::io::buffer::AlignedBuf;
 use crate::io::runtime::Runtime;
 use crate::io::{Device, Devices};
@@ -11,7 +11,10 @@ use crate::limits::BLOCK;
 use crate::log::FORMAT_MINOR;
 use crate::log::record::SegmentKind;
 use crate::log::segment::{SegmentHeader, SegmentIdentity};
-use crate::log::superblock::{COMPAT_SUPPLEMENT, Features, INCOMPAT_RECORDS, LogStart, Superblock};
+use crate::log::superblock::{
+    COMPAT_SUPPLEMENT, Features, INCOMPAT_RECORDS, LogStart, SUPERBLOCK_LEN, SUPERBLOCK_SLOTS,
+    Superblock,
+};
 use crate::types::{BatchSeq, Epoch, SegmentId, TierId, TierSegment, Uuid};
 
 /// Writes the superblocks of a new store. Nothing is flushed twice; nothing exists before.
@@ -53,12 +56,20 @@ pub fn format(
             previous: None,
             begun: Epoch(1),
         };
+        // Others may fill the file system: these writes must not be those that find it full.
+        allocate(&*devices[number], 0, SUPERBLOCK_SLOTS[1] + SUPERBLOCK_LEN as u64)?;
         if number == LOG_TIER.index() {
+            allocate(&*devices[number], segment_size, segment_size)?;
             write_first_log_header(&*devices[number], identity, segment_size, runtime)?;
         }
         store_superblock(&*devices[number], &superblock)?;
     }
     Ok(())
+}
+
+fn allocate(device: &dyn Device, from: u64, len: u64) -> Result<()> {
+    let what = || format!("space for the log and the superblocks of {}", device.path().display());
+    device.allocate(from, len).map_err(|error| Error::from_io(what(), &error))
 }
 
 /// Whether the superblock of a tier's file, or the log's first header, which is written before it,

@@ -25,6 +25,7 @@ mod bucket_records;
 pub mod checkpoint;
 pub mod codec;
 mod fields;
+pub mod follow;
 mod kinds;
 mod layout;
 pub mod map;

@@ -6,32 +6,17 @@ use std::ops::RangeInclusive;
 use crate::error::Result;
 use crate::io::Device;
 use crate::limits::BLOCK;
-use crate::log::batch::{BatchExpect, BatchFault, BatchView, decode_header, peek_header_len};
+use crate::log::batch::{BatchExpect, BatchFault, BatchView, decode_header};
+use crate::log::follow::{LogExpect, Room, header_len};
 use crate::log::reader::ForwardReader;
 use crate::log::record::BufferDef;
-use crate::log::superblock::{Cut, LogStart};
+use crate::log::superblock::LogStart;
 use crate::log::tail::{Ahead, LogTail};
-use crate::types::{BatchSeq, Epoch, Place, TierSegment, Uuid};
+use crate::types::{BatchSeq, Epoch, Place, TierSegment};
 
 /// A search for batches beyond the log's end is given up after so many bytes without one: more
 /// than any batch of ordinary records takes, so that a bad one does not hide those behind it.
 const FRUITLESS_MAX: u64 = 8 << 20;
-
-/// What the log is expected to be.
-pub struct LogExpect<'a> {
-    /// The store.
-    pub store: Uuid,
-    /// The log tier's device.
-    pub device_uuid: Uuid,
-    /// The epoch of the superblock: no batch is newer.
-    pub epoch: Epoch,
-    /// Batches that were discarded by earlier opens.
-    pub cuts: &'a [Cut],
-    /// Bytes of a segment of the log's tier.
-    pub segment_size: u64,
-    /// The store was closed: the superblock's W is the end, nothing lies beyond.
-    pub clean: bool,
-}
 
 /// The batches of the log from its start on, without a gap.
 pub struct Scan {
@@ -144,54 +129,21 @@ fn batch_at(
     expect: &LogExpect<'_>,
     epochs: RangeInclusive<Epoch>,
 ) -> std::result::Result<(BatchView, LogTail, u64), Stop> {
-    let room = tail.room(expect.segment_size);
-    if room < BLOCK as u64 {
-        return Err(Stop::Fault(BatchFault::NotABatch { blank: true }));
-    }
-    let offset = u64::from(tail.segment.segment.0) * expect.segment_size + tail.used;
-    let position = BatchExpect {
-        store: expect.store,
-        device: expect.device_uuid,
-        segment: tail.segment,
-        generation: tail.generation,
-        device_offset: offset,
-        seq: Some(tail.next_seq),
-        chain: Some(tail.chain),
-        epochs,
-        cuts: expect.cuts,
-    };
-    let view = read_batch(reader, offset, offset + room, &position)?;
-    if u64::from(view.shape.total_len) > room {
-        let what = format!(
-            "batch {:?} of {} bytes leaves its segment",
-            view.identity.seq, view.shape.total_len
-        );
-        return Err(Stop::Fault(BatchFault::WrongPlace(what)));
-    }
-    let mut tail = tail.clone();
-    tail.advance(u64::from(view.shape.total_len), view.crc);
-    // It may have been named before it was written through. That is for speed alone: what was
-    // never written reads as zeros, and what an earlier use has left is of an older generation.
-    tail.ahead =
-        view.identity.next.map(|(segment, generation)| Ahead { segment, generation, ready: true });
-    Ok((view, tail, offset))
+    let room = expect.room_at(tail).map_err(Stop::Fault)?;
+    let view = read_batch(reader, room, &expect.batch_at(tail, room, epochs))?;
+    let tail = expect.behind(tail, &view).map_err(Stop::Fault)?;
+    Ok((view, tail, room.offset))
 }
 
-/// The header at `offset`, in a segment that ends at `end`.
+/// The batch that begins there.
 fn read_batch(
     reader: &mut ForwardReader<'_>,
-    offset: u64,
-    end: u64,
+    room: Room,
     expect: &BatchExpect<'_>,
 ) -> std::result::Result<BatchView, Stop> {
-    let first = reader.bytes(offset, BLOCK).map_err(Stop::Error)?;
-    let len = peek_header_len(first).map_err(Stop::Fault)?;
-    // Not verified yet: a length that cannot be is not worth a read of up to 64 MiB.
-    if len as u64 > end - offset {
-        let what = format!("a header of {len} bytes leaves its segment");
-        return Err(Stop::Fault(BatchFault::BadChecksum(what)));
-    }
-    let header = reader.bytes(offset, len).map_err(Stop::Error)?;
+    let first = reader.bytes(room.offset, BLOCK).map_err(Stop::Error)?;
+    let len = header_len(first, room).map_err(Stop::Fault)?;
+    let header = reader.bytes(room.offset, len).map_err(Stop::Error)?;
     decode_header(header, expect).map_err(Stop::Fault)
 }
 
@@ -251,7 +203,7 @@ fn search(
             epochs: epoch..=expect.epoch,
             cuts: expect.cuts,
         };
-        match read_batch(reader, at, end, &position) {
+        match read_batch(reader, Room { offset: at, len: end - at }, &position) {
             Ok(view) => {
                 at += u64::from(view.shape.total_len);
                 found = at;

@@ -1,14 +1,15 @@
 //! The batches of the log that is kept: from the start that the older checkpoint names up to what is
 //! flushed. Headers and records; their payloads are buffers of blobs, or dead.
 
-use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::io::buffer::AlignedBuf;
 use crate::limits::BLOCK;
-use crate::log::batch::{BatchExpect, BatchFault, BatchView, decode_header, peek_header_len};
+use crate::log::batch::{BatchFault, decode_header};
+use crate::log::follow::{LogExpect, Room, header_len};
 use crate::log::superblock::{Cut, LogStart, Superblock};
-use crate::log::tail::{Ahead, LogTail};
+use crate::log::tail::LogTail;
 use crate::survey::{Item, LOG_TIER, Reads, Structure, Survey};
 use crate::types::{BatchSeq, Epoch, Uuid};
 
@@ -22,7 +23,7 @@ const READ_RETRIES: usize = 2;
 /// How far the log has been read.
 pub(super) struct Batches {
     device: Uuid,
-    cuts: Vec<Cut>,
+    cuts: Arc<[Cut]>,
     start: LogStart,
     tail: LogTail,
     epoch: Epoch,
@@ -44,7 +45,7 @@ impl Batches {
         let used = start.offset % block.segment_size;
         Batches {
             device: block.device,
-            cuts: block.cuts.clone(),
+            cuts: block.cuts.as_slice().into(),
             start,
             tail: LogTail::at_start(start, used),
             epoch: Epoch(0),
@@ -127,75 +128,44 @@ impl Survey {
         &mut self,
         reads: &dyn Reads,
         batches: &mut Batches,
-        mut tail: LogTail,
+        tail: LogTail,
     ) -> std::result::Result<(), Stop> {
-        let facts = self.core.space.tier(LOG_TIER);
-        let room = tail.room(facts.segment_size);
-        let offset = facts.offset_of(tail.segment.segment) + tail.used;
-        if room < BLOCK as u64 {
-            return Err(Stop::Fault(BatchFault::NotABatch { blank: true }));
-        }
-        let view = self.read_batch(reads, batches, &tail, offset, room as usize).await?;
-        let total_len = u64::from(view.shape.total_len);
-        if total_len > room {
-            let what = format!("{total_len} bytes, in a segment that has {room} left");
-            return Err(Stop::Fault(BatchFault::WrongPlace(what)));
-        }
-        tail.advance(total_len, view.crc);
-        let next = view.identity.next;
-        tail.ahead = next.map(|(segment, generation)| Ahead { segment, generation, ready: true });
+        let cuts = batches.cuts.clone();
+        let expect = LogExpect {
+            store: self.core.settings.store,
+            device_uuid: batches.device,
+            epoch: self.core.settings.epoch,
+            cuts: &cuts,
+            segment_size: self.core.space.tier(LOG_TIER).segment_size,
+            clean: false,
+        };
+        let room = expect.room_at(&tail).map_err(Stop::Fault)?;
+        let position = expect.batch_at(&tail, room, batches.epoch..=expect.epoch);
+        let first = self.bytes(reads, batches, room, BLOCK).await.map_err(Stop::Error)?;
+        let len = header_len(first, room).map_err(Stop::Fault)?;
+        let header = self.bytes(reads, batches, room, len).await.map_err(Stop::Error)?;
+        let view = decode_header(header, &position).map_err(Stop::Fault)?;
+        batches.tail = expect.behind(&tail, &view).map_err(Stop::Fault)?;
         // Where it began is of no interest here.
-        tail.history.clear();
+        batches.tail.history.clear();
         batches.epoch = view.identity.epoch;
-        batches.tail = tail;
         Ok(())
     }
 
-    async fn read_batch(
-        &mut self,
-        reads: &dyn Reads,
-        batches: &mut Batches,
-        tail: &LogTail,
-        offset: u64,
-        room: usize,
-    ) -> std::result::Result<BatchView, Stop> {
-        let first = self.bytes(reads, batches, offset, BLOCK, room).await.map_err(Stop::Error)?;
-        let len = peek_header_len(first).map_err(Stop::Fault)?;
-        if len > room {
-            let what = format!("a header of {len} bytes, in a segment that has {room} left");
-            return Err(Stop::Fault(BatchFault::BadChecksum(what)));
-        }
-        let (device, epochs) = (batches.device, batches.epochs(self.core.settings.epoch));
-        let (store, cuts) = (self.core.settings.store, batches.cuts.clone());
-        let header = self.bytes(reads, batches, offset, len, room).await.map_err(Stop::Error)?;
-        let expect = BatchExpect {
-            store,
-            device,
-            segment: tail.segment,
-            generation: tail.generation,
-            device_offset: offset,
-            seq: Some(tail.next_seq),
-            chain: Some(tail.chain),
-            epochs,
-            cuts: &cuts,
-        };
-        decode_header(header, &expect).map_err(Stop::Fault)
-    }
-
-    /// Bytes of the log from a place on, in a segment that has `room` left there.
+    /// The first bytes of a batch.
     async fn bytes<'a>(
         &mut self,
         reads: &dyn Reads,
         batches: &'a mut Batches,
-        offset: u64,
+        room: Room,
         len: usize,
-        room: usize,
     ) -> Result<&'a [u8]> {
+        let offset = room.offset;
         let has = |(start, _, filled): &(u64, AlignedBuf, usize)| {
             *start <= offset && offset + len as u64 <= start + *filled as u64
         };
         if !batches.window.as_ref().is_some_and(has) {
-            let filled = len.next_multiple_of(BLOCK).max(WINDOW).min(room);
+            let filled = len.next_multiple_of(BLOCK).max(WINDOW).min(room.len as usize);
             let memory = self.read(reads, LOG_TIER, offset, filled).await?;
             batches.window = Some((offset, memory, filled));
         }
@@ -203,11 +173,5 @@ impl Survey {
             let at = (offset - start) as usize;
             &memory.as_slice()[at..at + len]
         }))
-    }
-}
-
-impl Batches {
-    fn epochs(&self, newest: Epoch) -> RangeInclusive<Epoch> {
-        self.epoch..=newest
     }
 }

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use isotherm::config::{Config, Tier};
 use isotherm::io::device::FileDevice;
 use isotherm::log::batch::BatchView;
-use isotherm::log::scan::{LogExpect, scan};
+use isotherm::log::follow::LogExpect;
+use isotherm::log::scan::scan;
 use isotherm::log::superblock::{SUPERBLOCK_LEN, SUPERBLOCK_SLOTS, Superblock};
 use isotherm::{Doubt, Piece, Salvage, SalvagedBlob, Standing, Store};
 
@@ -51,14 +52,7 @@ impl Place {
     fn log(&self) -> Vec<(u64, BatchView)> {
         let path = self.file("nvme0.tier");
         let newest = superblock(&path);
-        let expect = LogExpect {
-            store: newest.store,
-            device_uuid: newest.device,
-            epoch: newest.epoch,
-            cuts: &newest.cuts,
-            segment_size: newest.segment_size,
-            clean: newest.clean,
-        };
+        let expect = LogExpect::of(&newest);
         let device = FileDevice::open_read_only(&path).unwrap();
         let log = scan(&device, newest.log_start, &expect).unwrap();
         log.offsets.into_iter().zip(log.batches).collect()

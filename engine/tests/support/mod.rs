@@ -3,4 +3,5 @@
 pub mod backend;
 pub mod content;
 pub mod rng;
+pub mod rot;
 pub mod seccomp;
