@@ -63,6 +63,9 @@ $full && stage leaks env ISOTHERM_LEAK_OPENS=100000 ISOTHERM_LEAK_OPERATIONS=100
 $full && stage c-kills env ISOTHERM_C_KILLS=1000 \
     cargo test --release --package isotherm-ffi --test kill -- --nocapture
 $full && stage simulator cargo run --release --package isotherm-sim -- --seeds 0..5000
+# Each says for itself where it cannot run.
+$full && stage full-file-systems cargo test --release --package isotherm --test small_file_systems \
+    -- --ignored --nocapture
 $full && stage crash-images scripts/crash-images.sh
 $full && stage coverage scripts/coverage.sh
 # Bugs planted on purpose: the simulator must find each within a minute.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::io::Device;
+use crate::io::host_space::{is_mapped, write_in_place};
 use crate::io::transfer::{Direction, Transfer};
 use crate::limits::IO_RETRIES_MAX;
 
@@ -34,6 +35,7 @@ impl FileDevice {
         }
         refuse_above_file_size_limit(len)?;
         let file = options().create_new(true).open(path)?;
+        write_in_place(&file);
         let made = file.set_len(len).and_then(|()| file.sync_all());
         if let Err(error) = made.and_then(|()| sync_parent(path)) {
             // Best effort: the file is ours and useless, and the first error is the one to tell.
@@ -119,6 +121,7 @@ impl Device for FileDevice {
                 Some(libc::EINTR) => {}
                 // Nothing to reserve on such file systems, nor on block devices.
                 Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::ENODEV) => return Ok(()),
+                Some(libc::ENOSPC) if is_mapped(&self.file, offset..offset + len) => return Ok(()),
                 _ => return Err(error),
             }
         }

@@ -19,6 +19,7 @@ pub mod gate;
 pub mod glommio;
 #[cfg(feature = "glommio")]
 mod glommio_workers;
+mod host_space;
 pub mod probe;
 pub mod runtime;
 pub mod sim;

@@ -39,7 +39,12 @@ pub(super) fn take_store(directory: &Path, access: Access) -> Result<(Option<Fil
         let is_named = file.metadata().map_err(|error| failed(&path, &error))?.nlink() > 0;
         if is_named {
             if access == Access::Write {
-                write_owner(&file).map_err(|error| failed(&path, &error))?;
+                match write_owner(&file) {
+                    // The kernel knows the owner, too: a full file system keeps nobody out.
+                    Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+                    Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {}
+                    written => written.map_err(|error| failed(&path, &error))?,
+                }
             }
             return Ok((Some(file), made));
         }

@@ -42,6 +42,11 @@ impl FreeSegments {
         backed.or_else(|| self.bare.first().map(|segment| (*segment, false)))
     }
 
+    /// The first one without space from here on.
+    pub fn bare_from(&self, from: SegmentId) -> Option<SegmentId> {
+        self.bare.range(from..).next().copied()
+    }
+
     /// Takes one out. False if it is not there.
     pub fn take(&mut self, segment: SegmentId) -> bool {
         self.backed.remove(&segment) || self.bare.remove(&segment)

@@ -182,6 +182,8 @@ pub struct Tier {
     pub(super) free: Mutex<FreeSegments>,
     /// Segments that the file system has no space for, since it was last asked.
     pub(super) refused: AtomicU32,
+    /// Of each free segment it is known whether the file system has given it space.
+    pub(super) has_asked_for_all: AtomicBool,
     pub(super) live_bytes: AtomicI64,
     /// Segments that cleaning, the log and the checkpoints need.
     pub(super) reserve: [AtomicU32; 3],
@@ -212,6 +214,7 @@ impl Tier {
             segments: (0..count).map(|n| Segment::new(state(n))).collect(),
             free: Mutex::new(FreeSegments::bare((1..count).map(SegmentId))),
             refused: AtomicU32::new(0),
+            has_asked_for_all: AtomicBool::new(false),
             live_bytes: AtomicI64::new(0),
             reserve: Default::default(),
             taken: Default::default(),

@@ -149,22 +149,35 @@ impl Space {
     /// Gives space to what log, checkpoints and cleaning take next, as far as the file systems have
     /// any. Also finds out whether one that had none has some again.
     pub fn back_reserve(&self) {
-        for tier in self.tiers.iter().filter(|tier| !tier.is_lost()) {
-            let wanted = tier.backed_floor();
-            loop {
-                let next = {
-                    let mut free = tier.free.lock();
-                    let enough = free.backed() >= wanted && !tier.is_host_full();
-                    let next = free.next(usize::MAX).filter(|_| !enough);
-                    next.filter(|(segment, _)| free.take(*segment))
-                };
-                let Some((segment, _)) = next else { break };
-                let gave = self.back(tier, segment);
-                tier.free.lock().put(segment, gave);
-                if !gave {
-                    break;
-                }
+        self.tiers.iter().filter(|tier| !tier.is_lost()).for_each(|tier| self.back_some(tier));
+    }
+
+    /// Once a segment is refused all others are asked for, but only the first time: an earlier opening
+    /// of the store may have been given their space, which is known nowhere.
+    fn back_some(&self, tier: &Tier) {
+        let (mut from, mut was_refused) = (SegmentId(0), false);
+        loop {
+            let next = {
+                let mut free = tier.free.lock();
+                let wants = free.backed() < tier.backed_floor() || tier.is_host_full();
+                let next = free.bare_from(from).filter(|_| wants || was_refused);
+                next.filter(|segment| free.take(*segment))
+            };
+            let Some(segment) = next else { break };
+            let gave = self.back(tier, segment);
+            tier.free.lock().put(segment, gave);
+            if gave {
+                continue;
             }
+            was_refused = true;
+            from = SegmentId(segment.0 + 1);
+            if tier.has_asked_for_all.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        if was_refused {
+            tier.has_asked_for_all.store(true, Ordering::Relaxed);
+            tier.note_host(false);
         }
     }
 
@@ -325,6 +338,9 @@ pub fn header_kind(purpose: Purpose) -> SegmentKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ops::Range;
+    use std::sync::atomic::AtomicUsize;
+
     use crate::types::TierKind;
 
     fn space() -> Arc<Space> {
@@ -396,6 +412,28 @@ mod tests {
         assert_eq!(space.allocate(TierId(0), Purpose::Move), Some(at));
         assert_eq!(space.tier(at.tier).segment(at.segment).generation(), 3);
         assert!(space.tier(at.tier).segment(at.segment).was_written());
+    }
+
+    #[test]
+    fn a_full_file_system_is_asked_once_for_what_it_may_have_given_before() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let has = |offset: u64| [3, 5].contains(&(offset / (4 << 20)));
+        let backing = move |_: TierId, bytes: Range<u64>| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let full = || std::io::Error::from_raw_os_error(libc::ENOSPC);
+            has(bytes.start).then_some(()).ok_or_else(full)
+        };
+        let tier = Tier::new(TierId(0), TierKind::Nvme, 64 << 20, 4 << 20, (0.7, 0.85));
+        tier.set_reserve(2, 3, 2);
+        let space = Space::new(vec![tier], Box::new(backing));
+        space.back_reserve();
+        let tier = &space.tiers()[0];
+        assert_eq!((tier.free_segments(), tier.is_host_full()), (2, true));
+        assert_eq!(asked.swap(0, Ordering::Relaxed), 15);
+        // From then on one is enough to see whether there is space again.
+        space.back_reserve();
+        assert_eq!((tier.free_segments(), asked.load(Ordering::Relaxed)), (2, 1));
     }
 
     #[test]
